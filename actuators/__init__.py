@@ -1,0 +1,1 @@
+"""From actions to the world: plan, agent, one file per target."""

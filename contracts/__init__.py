@@ -1,0 +1,1 @@
+"""What passes between the parts: types, frame schemas with units, topics, ports. No I/O, no logic."""

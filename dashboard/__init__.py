@@ -1,0 +1,1 @@
+"""A web page and its small API."""

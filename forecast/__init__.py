@@ -1,0 +1,1 @@
+"""Forecasters, learnt plant models, calibration: pure functions of a Batch."""

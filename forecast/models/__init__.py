@@ -1,0 +1,1 @@
+"""One file per model family, all behind `contracts.ports.Forecaster`."""

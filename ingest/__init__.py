@@ -1,0 +1,1 @@
+"""From sources to the log and from the log to the history."""

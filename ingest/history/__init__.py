@@ -1,0 +1,1 @@
+"""The history: DuckDB's only writer, and how others read it."""

@@ -1,0 +1,1 @@
+"""Policies, guard and arbiter: pure functions of the View."""

@@ -1,0 +1,1 @@
+"""A digital twin of a datacenter behind the ports of exporters and actuators."""
