@@ -27,6 +27,10 @@ class Clock(Protocol):
         """Aware UTC, wall time (leases, freshness)."""
         ...
 
+    def to_run(self, wall: datetime) -> datetime:
+        """The run time at a wall time: maps a broker's append time."""
+        ...
+
     def sleep(self, seconds: float) -> None:
         """Wait `seconds` of run time."""
         ...
@@ -158,9 +162,10 @@ class HistoryReader(Protocol):
         """Run one SELECT with `$name` parameters. Raises HistoryError with one line."""
         ...
 
-    def series(self, target: str, *, as_of: datetime, since: datetime) -> "pl.DataFrame":
-        """Long frame (ts, series, value), 5 min means, ts = END of the interval, sorted by series, ts; only rows that had
-        arrived by `as_of` (run time). Targets: load, inlet, power, gpu_temp, gpu_power, server_power, airflow, outside."""
+    def series(self, target: str, *, as_of: datetime, since: datetime, step_s: int = 300) -> "pl.DataFrame":
+        """Long frame (ts, series, value): means over step_s, ts = END of the interval, sorted by series, ts; complete intervals
+        only, and only rows that had arrived by `as_of` (run time). Targets: load, inlet, power (row), gpu_temp (hottest GPU of
+        a server), gpu_power (sum of a server's GPUs), server_power, airflow, outside."""
         ...
 
 

@@ -19,6 +19,7 @@ FORECASTERS: Mapping[str, str] = {
     "seasonal_naive": "forecast.models.seasonal_naive:SeasonalNaive",
     "ridge": "forecast.models.ridge:Ridge",
     "autoreg": "forecast.models.autoreg:AutoRegFourier",
+    "kalman": "forecast.models.kalman:KalmanNode",
     "prophet": "forecast.models.prophet_model:ProphetModel",
 }
 POLICIES: Mapping[str, str] = {

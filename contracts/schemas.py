@@ -50,9 +50,7 @@ def _number(name: str, unit: str, low: float, high: float, doc: str, dtype: Dtyp
 
 
 TS = Column(name="ts", dtype="ts", required=True, doc="end of the interval, UTC")
-BACKFILLED = Column(
-    name="backfilled", dtype="bool", doc="written after the fact, with the usual delay assumed for arrived_at"
-)
+BACKFILLED = Column(name="backfilled", dtype="bool", doc="written after the fact, with the usual delay assumed for arrived_at")
 
 GPU = Schema(
     topic="gpu",

@@ -41,8 +41,7 @@ def build(topology: Topology) -> Index:
         server_row=server_row,
         server_aisle=_frozen(row_aisle[server_row]) if len(specs) else _ints(()),
         server_endpoint=_ints(
-            -1 if s.endpoint is None else _of(endpoint, f"server {s.name}", "endpoint", s.endpoint)
-            for s in topology.servers
+            -1 if s.endpoint is None else _of(endpoint, f"server {s.name}", "endpoint", s.endpoint) for s in topology.servers
         ),
         server_hardware=_ints(kind),
         saas=_bools(s.tenant == "saas" for s in topology.servers),
