@@ -106,7 +106,9 @@ class RequestHttpExporter:
                     return _refusal(413, f"body above {self._settings.max_body_bytes} bytes: send fewer lines at once")
         except ClientDisconnect:
             return Response(status_code=400)
-        rows, problems, bad = read_lines(self._parser, "request_http", [line for line in body.split(b"\n") if line.strip()])
+        rows, problems, bad = read_lines(
+            self._parser, "request_http", [line for line in bytes(body).split(b"\n") if line.strip()]
+        )
         with self._lock:
             if len(self._rows) + len(rows) > self._settings.max_queued:
                 return _refusal(429, f"{len(self._rows)} requests are queued already: send again later", {"Retry-After": "1"})

@@ -128,6 +128,7 @@ class RequestParser:
             raise BadLineError("no time of end: neither event_time_unix_ms nor request_received_ms and total_time_ms")
         worker = request.get("worker")
         worker_id = str(worker.get("decode_worker_id", "")) if isinstance(worker, dict) else ""
+        output_tokens = _count(request, ("output_tokens",))
         return _checked(
             RequestRow(
                 ts=ended,
@@ -135,9 +136,9 @@ class RequestParser:
                 endpoint=_required(self.endpoint, ("endpoint (in the exporter's settings: the trace names none)",)),
                 node=self.nodes.get(worker_id),
                 received_at=received,
-                status="ok",
+                status="ok" if output_tokens else "error",  # the trace tells none: what ends without a token was not answered
                 prompt_tokens=_count(request, ("input_tokens",)),
-                output_tokens=_count(request, ("output_tokens",)),
+                output_tokens=output_tokens,
                 cached_tokens=_count(request, ("cached_tokens",)),
                 ttft_s=_seconds(request, "ttft_ms"),
                 tbt_s=_seconds(request, "avg_itl_ms"),
