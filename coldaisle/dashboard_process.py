@@ -1,0 +1,1 @@
+"""`coldaisle dashboard`: serves the page from the history's answers."""

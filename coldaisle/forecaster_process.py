@@ -1,0 +1,159 @@
+"""`coldaisle forecaster`: the scheduled jobs: from the history to the topic `forecasts`, and the learnt plant to `state`.
+
+A process of its own: a fit takes seconds of CPU, and the guard in `control` must answer within half a second.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from ingest.history.client import HttpHistory, find_owner
+
+from coldaisle.part import Part
+from coldaisle.series_cache import SeriesCache
+from coldaisle.settings import Config, ForecastSettings
+from coldaisle.site import PLANT, State, publish_state, wait_for_topology
+from contracts.errors import HistoryError
+from contracts.forecasts import Forecast
+from contracts.ports import Batch, Bus, Clock, HistoryReader
+from contracts.topology import Topology
+from control.fold import forecast_row
+from forecast import produce
+from forecast.batches import to_batch
+from forecast.plant import Plant, fit
+from forecast.state import GPU_POWER, TARGETS
+from forecast.state import State as Learnt
+from ingest.codec import frame_of
+from ingest.publisher import Publisher
+
+LONG_STEP_S, SHORT_STEP_S = 300, 60
+SHORT_WINDOW = timedelta(hours=3)
+PLANT_TARGETS = ("inlet", "outside", "gpu_temp", "gpu_power", "server_power", "airflow")
+PLANT_EVERY_S = 7 * 86_400.0
+"""TAPAS refreshes its models weekly"""
+HISTORY_WAIT_S = 60.0
+
+
+class Service:
+    """The jobs of one site. `tick` and the fits run in threads of their own; they share `learnt` under a lock."""
+
+    def __init__(self, reader: HistoryReader, bus: Bus, clock: Clock, topology: Topology, settings: ForecastSettings) -> None:
+        """Nothing is learnt yet: call `refit` first."""
+        self.settings, self.clock, self.topology, self.bus = settings, clock, topology, bus
+        self.publisher = Publisher(bus, clock, "forecaster")
+        self.plant: Plant | None = None
+        self.learnt = Learnt()
+        self._ticks = SeriesCache(reader)
+        self._fits = SeriesCache(reader)
+        self._lock = threading.Lock()
+        self._seq = itertools.count()
+        self._limits = {row.name: row.power_limit_w for row in topology.rows}
+
+    def refit(self) -> None:
+        """Learn the hourly models anew on the whole history window."""
+        self._learn(produce.refit)
+
+    def refit_daily(self) -> None:
+        """Fit Prophet's calendar anew."""
+        self._learn(produce.refit_daily)
+
+    def refit_plant(self) -> None:
+        """Learn the plant models anew and publish them for the policies."""
+        now = self.clock.now()
+        frames = {target: self._fits.read(target, LONG_STEP_S, self._window(), now) for target in PLANT_TARGETS}
+        self.plant = fit(self.topology, frames, now)
+        publish_state(self.bus, PLANT, self.plant.to_json(), self.clock)
+
+    def tick(self) -> None:
+        """Issue forecasts from what is known now."""
+        now = self.clock.now()
+        long = self._batches(self._ticks, (*TARGETS, GPU_POWER), LONG_STEP_S, self._window(), now)
+        short = self._batches(self._ticks, (*TARGETS, GPU_POWER), SHORT_STEP_S, SHORT_WINDOW, now)
+        with self._lock:
+            forecasts, self.learnt = produce.tick(self.learnt, long, short, self.plant, self._limits, now, next(self._seq))
+        self.publish(forecasts)
+
+    def publish(self, forecasts: Sequence[Forecast]) -> None:
+        """Publish forecasts as rows of the topic `forecasts`."""
+        rows = [forecast_row(forecast) for forecast in forecasts]
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            self.publisher.frame("forecasts", "forecaster", frame_of("forecasts", columns))
+
+    def _learn(self, learn: Callable[[Learnt, Sequence[Batch], datetime], Learnt]) -> None:
+        """Learn beside the ticks and take over only what was learnt: a tick in between keeps its own memory."""
+        now = self.clock.now()
+        batches = self._batches(self._fits, (*TARGETS, GPU_POWER), LONG_STEP_S, self._window(), now)
+        learnt = learn(self.learnt, batches, now)
+        with self._lock:
+            self.learnt = learnt
+
+    def _batches(
+        self, cache: SeriesCache, targets: Sequence[str], step_s: int, window: timedelta, now: datetime
+    ) -> list[Batch]:
+        made = []
+        for target in targets:
+            frame = cache.read(target, step_s, window, now)
+            if not frame.is_empty():
+                made.append(to_batch(frame, target, step_s, until=now, since=now - window))
+        return made
+
+    def _window(self) -> timedelta:
+        return timedelta(days=self.settings.history_days)
+
+
+def schedule(service: Service, settings: ForecastSettings, speed: float, part: Part) -> BackgroundScheduler:
+    """Return the started scheduler: ticks in one thread, fits in another; late runs are coalesced, never piled up."""
+    scheduler = BackgroundScheduler(
+        executors={"tick": ThreadPoolExecutor(1), "fit": ThreadPoolExecutor(1)},
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        timezone="UTC",
+    )
+
+    def every(job: Callable[[], None], period_s: float, executor: str) -> None:
+        scheduler.add_job(job, "interval", seconds=period_s / speed, executor=executor, id=job.__name__)
+
+    every(service.tick, settings.tick_s, "tick")
+    every(service.refit, settings.refit_s, "fit")
+    every(service.refit_daily, settings.daily_s, "fit")
+    every(service.refit_plant, PLANT_EVERY_S, "fit")
+    scheduler.add_job(service.refit_daily, executor="fit", id="first calendar")  # at once, beside the first ticks
+
+    def failed(event: JobExecutionEvent) -> None:
+        part.log.error("job %s failed: %s", event.job_id, event.exception)
+
+    scheduler.add_listener(failed, EVENT_JOB_ERROR)
+    scheduler.start()
+    return scheduler
+
+
+def open_history(config: Config, part: Part) -> HttpHistory:
+    """Return the history of this run's state folder as soon as its owner answers."""
+    deadline = time.monotonic() + HISTORY_WAIT_S
+    while True:
+        try:
+            return HttpHistory(*find_owner(config.state))
+        except HistoryError:
+            if time.monotonic() > deadline or part.stop.wait(0.1):
+                raise
+
+
+def main(config: Config, part: Part, bus: Bus, clock: Clock) -> None:
+    """Learn once, then run the jobs until stopped."""
+    state = State(bus)
+    topology = wait_for_topology(state, part)
+    state.close()
+    service = Service(open_history(config, part), bus, clock, topology, config.forecasts)
+    service.refit()
+    service.refit_plant()
+    service.tick()
+    part.ready()
+    scheduler = schedule(service, config.forecasts, clock.speed, part)
+    part.stop.wait()
+    scheduler.shutdown(wait=False)
+    bus.flush(2.0)
