@@ -2,6 +2,7 @@
 
 import logging
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -37,6 +38,7 @@ class KafkaBus:
         self.settings = settings
         self.cluster_id = cluster_id
         self._outbox = Outbox(settings, self._heal)
+        self._subscriptions: weakref.WeakSet[KafkaSubscription] = weakref.WeakSet()
 
     def ensure_topics(self) -> None:
         """Make every topic of `contracts.topics` that does not exist; those that exist stay as they are."""
@@ -75,7 +77,9 @@ class KafkaBus:
 
     def subscribe(self, topics: Sequence[str], start: Start, keys: Sequence[str] = ()) -> KafkaSubscription:
         """Read `topics` from `start`. With `keys`, only the partitions that hold those keys (other keys may share them)."""
-        return KafkaSubscription(self.settings, self.cluster_id, topics, start, keys)
+        subscription = KafkaSubscription(self.settings, self.cluster_id, topics, start, keys)
+        self._subscriptions.add(subscription)
+        return subscription
 
     def dropped(self) -> int:
         """Records dropped since the start."""
@@ -86,7 +90,9 @@ class KafkaBus:
         return self._outbox.dropped()
 
     def close(self) -> None:
-        """Flush (for 5 s at most) and leave. Safe to call twice."""
+        """Flush (for 3 s at most) and leave, with all subscriptions; their threads must have ended. Safe to call twice."""
+        for subscription in list(self._subscriptions):
+            subscription.close()
         self._outbox.close()
 
     def __enter__(self) -> "KafkaBus":

@@ -37,6 +37,8 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """stands before every topic's name, so that several sites can share a cluster"""
     replication: Annotated[int, msgspec.Meta(ge=-1, le=10)] = -1
     """copies of each partition of the topics that we make; -1 = the broker's default"""
+    retention_max_s: Annotated[float, msgspec.Meta(ge=60)] | None = None
+    """shortens the retention of the topics that we make, for a broker that keeps its log in memory"""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     tls_ca_file: Path | None = None
     """PEM; None = the system's authorities"""
@@ -134,11 +136,11 @@ def one_line(error: BaseException) -> str:
 
 
 def _new_topic(topic: Topic, settings: BusSettings) -> NewTopic:
-    kept = (
-        {"cleanup.policy": "compact"}
-        if topic.retention_h is None
-        else {"cleanup.policy": "delete", "retention.ms": str(int(topic.retention_h * 3_600_000))}
-    )
+    if topic.retention_h is None:
+        kept = {"cleanup.policy": "compact"}
+    else:
+        kept_s = min(topic.retention_h * 3600, settings.retention_max_s or float("inf"))
+        kept = {"cleanup.policy": "delete", "retention.ms": str(int(kept_s * 1000))}
     return NewTopic(
         settings.topic_prefix + topic.name,
         topic.partitions,

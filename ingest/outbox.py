@@ -120,7 +120,7 @@ class Outbox:
                 found = self._producers[form] = make_producer(self._settings, form)
             return found
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 3.0) -> None:
         """Send what is left within the time, then leave. Safe to call twice."""
         if self._closing:
             return

@@ -5,22 +5,44 @@ topics by a prefix, or take `fresh_broker`, which is empty. A test that takes `a
 With COLDAISLE_REQUIRE_REAL=1 a real test that would be skipped fails instead: nobody believes in a check that did not run.
 """
 
+import gc
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+with warnings.catch_warnings():
+    # kafka-python 3.0 reads its protocol's schemas by a call that Python 3.11 deprecates and 3.13 took back.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import kafka  # noqa: F401  (imported once here, so that nobody's import of it warns)
+
 from ingest.embedded import EmbeddedBroker, free_port
 
 ROOT = Path(__file__).parent.parent
 KAFKA_SH = ROOT / "deploy" / "kafka" / "kafka.sh"
+
+
+# kafka-python leaves the socket of a refused connection to the garbage collector: connected to nobody, in a cycle.
+LEAKED_SOCKET = r"unclosed <socket.socket [^>]*laddr=\('0\.0\.0\.0', \d+\)>$"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", f"ignore:{LEAKED_SOCKET}:ResourceWarning")
+
+
+def pytest_sessionfinish() -> None:
+    with warnings.catch_warnings():  # after the last test its filters are gone
+        warnings.filterwarnings("ignore", LEAKED_SOCKET, ResourceWarning)
+        gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)
