@@ -1,0 +1,101 @@
+"""Small arithmetic on regular grids that every model shares: filling, Fourier terms, restricted views, matching by name."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import InputError
+from contracts.ports import Batch
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DAY_S = 86_400
+WEEK_S = 7 * DAY_S
+
+
+def epoch_s(at: datetime) -> int:
+    """Return whole seconds since 1970 UTC; a naive time is taken as UTC."""
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
+def day_steps(step_s: int) -> int:
+    """Return the number of steps in a day. Raises InputError where a day is no multiple of the step."""
+    if step_s <= 0 or DAY_S % step_s:
+        raise InputError(f"step_s = {step_s}: a day must be a whole number of steps; resample to e.g. 60, 300 or 600 s")
+    return DAY_S // step_s
+
+
+def span_s(batch: Batch) -> int:
+    """Return the time that the batch covers."""
+    return len(batch.ts) * batch.step_s
+
+
+def restricted(batch: Batch, last: int) -> Batch:
+    """Return the batch as it was known at column `last` (inclusive): later values and covariates are not in it at all."""
+    end = last + 1
+    covariates = {name: values[:end] for name, values in batch.covariates.items()}
+    return replace(batch, ts=batch.ts[:end], values=batch.values[:, :end], covariates=covariates)
+
+
+def recent(batch: Batch, steps: int) -> Batch:
+    """Return the newest `steps` columns of the batch, without covariates."""
+    return replace(batch, ts=batch.ts[-steps:], values=batch.values[:, -steps:], covariates={})
+
+
+def rows_of(names: Sequence[str], batch: Batch) -> Ints:
+    """Return, per series of the batch, its position in `names`; -1 where it is not there."""
+    positions = {name: i for i, name in enumerate(names)}
+    return np.array([positions.get(name, -1) for name in batch.names], dtype=np.int64)
+
+
+def carried(values: Floats) -> Floats:
+    """Return `values` [S, T] with each gap carrying the last value before it; NaN before the first one."""
+    seen = np.where(np.isnan(values), 0, np.arange(1, values.shape[1] + 1))
+    last = np.maximum.accumulate(seen, axis=1)
+    padded = np.concatenate([np.full((values.shape[0], 1), np.nan), values], axis=1)
+    return np.asarray(np.take_along_axis(padded, last, axis=1), dtype=np.float64)
+
+
+def filled(values: Floats) -> Floats:
+    """Return `values` with gaps carried forward, and the first value carried back; a series without any stays NaN."""
+    forward = carried(values)
+    return np.where(np.isnan(forward), carried(forward[:, ::-1])[:, ::-1], forward)
+
+
+def gaps_bridged(values: Floats, steps: int) -> Floats:
+    """Return `values` where a gap takes the value `steps` (a season) before it, else the last one before it."""
+    out = values.copy()
+    for first in range(steps, out.shape[1], steps):
+        block = out[:, first : first + steps]
+        before = out[:, first - steps : first - steps + block.shape[1]]
+        block[...] = np.where(np.isnan(block), before, block)
+    return filled(out)
+
+
+def observed(values: Floats) -> Ints:
+    """Return the number of observed points per series."""
+    return np.asarray((~np.isnan(values)).sum(axis=1), dtype=np.int64)
+
+
+def fourier(ts: Ints, period_s: int, harmonics: int) -> Floats:
+    """Return [T, 2 x harmonics] sines and cosines of the period at `ts`."""
+    angle = 2.0 * np.pi * (ts % period_s)[:, None] / period_s * np.arange(1, harmonics + 1)[None, :]
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
+def future(batch: Batch, steps: int) -> Ints:
+    """Return the times of the `steps` intervals after the batch."""
+    return np.asarray(batch.ts[-1] + batch.step_s * np.arange(1, steps + 1), dtype=np.int64)
+
+
+def newest(batch: Batch) -> Ints:
+    """Return, per series, the time of its newest observed point; -1 where it has none."""
+    seen = ~np.isnan(batch.values)
+    if not seen.shape[1]:
+        return np.full(len(batch.names), -1, dtype=np.int64)
+    last = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
+    return np.where(seen.any(axis=1), batch.ts[last], -1)

@@ -1,0 +1,145 @@
+"""The forecast service's pure core: `refit` every hour, `refit_daily` every day, `tick` every minute. No I/O, no clock.
+
+    state = refit(refit_daily(State(), batches_300s, now), batches_300s, now)
+    forecasts, state = tick(state, batches_300s, batches_60s, plant, limits, now, seq)
+
+`batches_300s`: per target of load, inlet, power (and gpu_power) the 300 s grid; a refit wants the whole history, a tick the
+newest eight days. `batches_60s`: the 60 s grid of the newest hour or more, for load, inlet, power, gpu_power, gpu_temp; what is
+not there is done without, and named. A batch may carry new series, in any order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from contracts.forecasts import UNITS, Forecast, Target
+from contracts.ports import Batch
+from forecast.derived import gpu_temperatures, headroom
+from forecast.grids import Ints, day_steps, epoch_s
+from forecast.outlook import Outlook, challenger, champion_at, coarse_paths, look
+from forecast.plant import Plant
+from forecast.refit import refit, refit_daily
+from forecast.state import TARGETS, ClassState, State, by_target
+
+__all__ = ["CHALLENGER_S", "HORIZONS_S", "PATH_EVERY_S", "PATH_S", "State", "refit", "refit_daily", "tick"]
+
+HORIZONS_S = (60, 120, 300, 600, 900, 1_800, 3_600)
+"""valid_at of every tick, after now"""
+PATH_S = (*HORIZONS_S, *range(4_500, 86_401, 900))
+"""the path to 24 h"""
+PATH_EVERY_S = 900
+CHALLENGER_S = (300, 900, 3_600, 21_600, 86_400)
+"""horizons of the challengers, issued with the path"""
+
+
+def tick(
+    state: State,
+    batches_300s: Sequence[Batch],
+    batches_60s: Sequence[Batch],
+    plant: Plant | None,
+    limits: Mapping[str, float],
+    now: datetime,
+    seq: int,
+) -> tuple[list[Forecast], State]:
+    """Return this minute's forecasts and the state for the next one.
+
+    Champions of load, inlet, power, headroom (`limits`: row -> W) and gpu_temp; every 15 min their path to 24 h (gpu_temp: one
+    hour) and all challengers. Series without a forecast stand in `state.without` with the reason. `seq` makes the ids unique.
+    """
+    now_s = epoch_s(now)
+    coarse, fine = by_target(batches_300s), by_target(batches_60s)
+    full = state.path_at is None or (now - state.path_at).total_seconds() >= PATH_EVERY_S - 30
+    seconds = np.array(PATH_S if full else HORIZONS_S, dtype=np.int64)
+    forecasts: list[Forecast] = []
+    without: list[tuple[str, str]] = []
+    classes = dict(state.classes)
+    outlooks: dict[Target, Outlook] = {}
+    for target in TARGETS:
+        batch, klass = coarse.get(target), classes.get(target)
+        if batch is None or not batch.names:
+            continue
+        reason = _unready(batch, klass)
+        if klass is None or reason:
+            without += [(f"{target}/{name}", reason) for name in batch.names]
+            continue
+        klass, outlook, others = _class(klass, batch, fine.get(target), now_s, seconds, full)
+        classes[target] = klass
+        outlooks[target] = outlook
+        forecasts += _issue(target, outlook, now, seq, without)
+        for other in others:
+            forecasts += _issue(target, other, now, seq, None)
+    if "power" in outlooks:
+        forecasts += _issue("headroom", headroom(outlooks["power"], limits, without), now, seq, without)
+    if "inlet" in outlooks:
+        hot = gpu_temperatures(outlooks["inlet"], plant, fine, classes.get("gpu_power"), without)
+        if hot is not None:
+            forecasts += _issue("gpu_temp", hot, now, seq, without)
+    return forecasts, replace(state, classes=classes, path_at=now if full else state.path_at, without=tuple(without))
+
+
+def _unready(batch: Batch, klass: ClassState | None) -> str:
+    """Return why a class cannot be forecast; empty if it can."""
+    if klass is None:
+        return "nothing learnt yet: refit first"
+    if not klass.tables or not klass.choices:
+        return f"only {len(batch.ts)} intervals of {batch.step_s} s known: too few past errors for a band"
+    if batch.step_s != klass.step_s:
+        return f"learnt on a grid of {klass.step_s} s, given {batch.step_s} s: refit"
+    return "" if len(batch.ts) else "no interval in the batch"
+
+
+def _class(
+    klass: ClassState, batch: Batch, fine: Batch | None, now_s: int, seconds: Ints, full: bool
+) -> tuple[ClassState, Outlook, list[Outlook]]:
+    """Forecast one class: the champions' outlook, and with the full path each challenger's."""
+    models = list(dict.fromkeys(champion_at(klass, float(s)) for s in seconds))
+    if full:
+        models = list(dict.fromkeys([*models, *klass.tables]))
+    ahead = now_s + int(seconds[-1]) - int(batch.ts[-1])
+    steps = min(-(-ahead // batch.step_s) + 1, 2 * day_steps(batch.step_s))
+    paths = coarse_paths(klass, batch, max(steps, 1), models)
+    outlook = look(klass, batch, fine, now_s, seconds, paths)
+    others: list[Outlook] = []
+    if full:
+        at = np.array([s for s in CHALLENGER_S if s <= seconds[-1]], dtype=np.int64)
+        speakers = {champion_at(klass, float(s)) for s in at}
+        alone = [m for m in sorted(klass.tables) if m in paths.paths and speakers != {m}]
+        others = [challenger(klass, batch, now_s, at, paths, model) for model in alone]
+    return replace(klass, coarse=paths), outlook, others
+
+
+def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: list[tuple[str, str]] | None) -> list[Forecast]:
+    """Return one Forecast per series with an opinion; `without` None = challengers, which are silent about the rest."""
+    champion = without is not None
+    known = np.asarray(np.isfinite(outlook.values).all(axis=2), dtype=np.bool_)
+    times = tuple(now + timedelta(seconds=int(s)) for s in outlook.seconds)
+    stamp = f"{epoch_s(now):x}-{seq:x}"
+    out = []
+    for s, name in enumerate(outlook.names):
+        if not known[s].any():
+            if without is not None:
+                newest = int(outlook.data_until_s[s])
+                age = "ever" if newest < 0 else f"since {datetime.fromtimestamp(newest, UTC):%Y-%m-%dT%H:%MZ}"
+                without.append((f"{target}/{name}", f"nothing observed {age}"))
+            continue
+        whole = bool(known[s].all())
+        rows = outlook.values[s] if whole else outlook.values[s][known[s]]
+        out.append(
+            Forecast(
+                forecast_id=f"{target}-{name}-{stamp}" + ("" if champion else f"-{outlook.models[s]}"),
+                target=target,
+                series=name,
+                model=outlook.models[s],
+                champion=champion,
+                issued_at=now,
+                data_until=datetime.fromtimestamp(int(outlook.data_until_s[s]), UTC),
+                unit=UNITS[target],
+                valid_at=times if whole else tuple(t for t, ok in zip(times, known[s], strict=True) if ok),
+                levels=outlook.levels,
+                values=tuple(map(tuple, rows.tolist())),
+                degradations=outlook.notes[s],
+            )
+        )
+    return out

@@ -1,0 +1,107 @@
+"""What the forecast service keeps between two calls: values only, frozen, picklable."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from contracts.forecasts import LEVELS, ROW_POWER_LEVELS, Target
+from contracts.ports import Batch, Fitted
+from forecast.calibration import Table
+from forecast.champion import Band, Choice
+from forecast.grids import Floats
+from forecast.models.kalman import KalmanFitted
+
+TARGETS: tuple[Target, ...] = ("load", "inlet", "power")
+"""forecast directly; headroom and gpu_temp follow from them"""
+GPU_POWER = "gpu_power"
+"""summed GPU power per server: only its restlessness is learnt, for the GPU temperature's band"""
+ENSEMBLE = "ensemble"
+MEMBERS = ("seasonal_naive", "ridge", "autoreg", "prophet")
+"""the ensemble is the median of those of them that there are"""
+
+KNOTS_S = (300, 600, 900, 1_800, 2_700, 3_600, 7_200, 14_400, 21_600, 43_200, 64_800, 86_400)
+"""horizons at which errors are gathered"""
+
+
+def levels_of(target: str) -> tuple[float, ...]:
+    """Return the quantile levels of a target's forecasts: row power has a further one for the breaker."""
+    return ROW_POWER_LEVELS if target == "power" else LEVELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coarse:
+    """The paths on the 300 s grid from its newest interval, made once per interval: the ticks between only interpolate."""
+
+    last_ts: int
+    names: tuple[str, ...]
+    steps: int
+    paths: Mapping[str, Floats]
+    """model -> [S, steps]"""
+    surprise: Floats
+    """[S] size of the champions' errors over the last hour, in units of their usual ones"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassState:
+    """All that was learnt about the series of one target."""
+
+    target: str
+    step_s: int
+    fitted_at: datetime
+    names: tuple[str, ...]
+    fitted: Mapping[str, Fitted]
+    """model -> fitted on everything known at fitted_at"""
+    fast: KalmanFitted | None
+    """follows the newest minutes"""
+    tables: Mapping[str, Table]
+    choices: Mapping[Band, Choice]
+    points: Mapping[str, int]
+    """series -> observed points at fitted_at"""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(model, why it was not tried)"""
+    coarse: Coarse | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calendar:
+    """Prophet for one target: `now` fitted on everything, `past` on all but the newest week (to judge it honestly)."""
+
+    now: Fitted
+    past: Fitted
+    past_until_s: int
+    fitted_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The service's memory. Start with `State()`; it holds no open things and pickles."""
+
+    classes: Mapping[str, ClassState] = field(default_factory=dict)
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    path_at: datetime | None = None
+    """when the last full paths were issued"""
+    without: tuple[tuple[str, str], ...] = ()
+    """(target/series, why there is no forecast) at the last tick"""
+
+    def choices(self) -> list[Choice]:
+        """Return who won and why, of all classes and bands: data to record after a refit."""
+        return [choice for name in sorted(self.classes) for choice in self.classes[name].choices.values()]
+
+
+def median_path(paths: Mapping[str, Floats]) -> Floats | None:
+    """Return the ensemble: the median of the members' paths where at least two have an opinion; None without members."""
+    members = [paths[name] for name in MEMBERS if name in paths]
+    if len(members) < 2:
+        return None
+    stack = np.sort(np.stack(members), axis=0)  # NaN sorts last
+    count = (~np.isnan(stack)).sum(axis=0)
+    low = np.take_along_axis(stack, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
+    high = np.take_along_axis(stack, np.minimum(count // 2, len(members) - 1)[None], axis=0)[0]
+    return np.where(count >= 2, 0.5 * (low + high), np.nan)
+
+
+def by_target(batches: Sequence[Batch]) -> dict[str, Batch]:
+    """Return the batches by target; of two with one target the later wins."""
+    return {batch.target: batch for batch in batches}
