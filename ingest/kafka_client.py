@@ -132,7 +132,8 @@ def make_topics(admin: KafkaAdminClient, settings: BusSettings) -> None:
 
 def one_line(error: BaseException) -> str:
     """Return an error as one short line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    return (text if kind in text else f"{kind}: {text}")[:300]  # the client's own errors begin with their kind
 
 
 def _new_topic(topic: Topic, settings: BusSettings) -> NewTopic:
@@ -157,8 +158,8 @@ def _connected(settings: BusSettings, make: Callable[[], Client]) -> Client:
             f"no Kafka at {settings.bootstrap} ({one_line(error)}): start one (make kafka) "
             "or set COLDAISLE_KAFKA or kafka.bootstrap to where it runs"
         ) from error
-    except (ValueError, OSError) as error:  # an address that is none, a certificate that cannot be read
-        raise ConfigError(f"kafka: {one_line(error)}: give bootstrap as host:port and readable TLS files") from error
+    except OSError as error:  # a certificate that cannot be read
+        raise ConfigError(f"kafka: {one_line(error)}: give readable TLS files") from error
 
 
 def _common(settings: BusSettings, timeout_s: float | None = None) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _common(settings: BusSettings, timeout_s: float | None = None) -> dict[str, 
             "sasl_plain_password": _password(settings),
         }
     return {
-        "bootstrap_servers": settings.bootstrap.split(","),
+        "bootstrap_servers": _addresses(settings.bootstrap),
         "client_id": "coldaisle",
         "security_protocol": settings.security_protocol,
         "bootstrap_timeout_ms": int((timeout_s or settings.connect_timeout_s) * 1000),
@@ -184,6 +185,15 @@ def _common(settings: BusSettings, timeout_s: float | None = None) -> dict[str, 
         "reconnect_backoff_max_ms": 1000,
         **secure,
     }
+
+
+def _addresses(bootstrap: str) -> list[str]:
+    addresses = [address.strip() for address in bootstrap.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+            raise ConfigError(f"kafka.bootstrap {bootstrap!r}: {address!r} is no host:port: give e.g. 127.0.0.1:9092")
+    return addresses
 
 
 def _text(path: Path | None) -> str | None:

@@ -22,7 +22,7 @@ from ingest.kafka_client import BusSettings, make_producer, one_line
 
 NEVER_DROPPED = frozenset({"actions", "brake", "leadership", "decisions", "outcomes", "alerts", "state"})
 IN_FLIGHT = 1000
-"""telemetry records handed to the client at a time; the rest waits here, where the oldest can still be dropped"""
+"""telemetry records handed to the client at a time (or buffer_records, if fewer): the rest can still be dropped"""
 STALL_S = 5.0
 """no acknowledgement for so long while something is in flight: look whether the topics still exist"""
 RETRY_S = 0.5
@@ -163,7 +163,7 @@ class Outbox:
                 if self._commands:
                     return self._commands.popleft()
                 in_flight = len(self._outstanding) - self._commands_outstanding - len(self._telemetry)
-                if self._telemetry and in_flight < IN_FLIGHT:
+                if self._telemetry and in_flight < min(IN_FLIGHT, self._settings.buffer_records):
                     return self._telemetry.popleft()
                 self._changed.wait(1.0)
                 stalled = bool(self._outstanding) and time.monotonic() - self._moved_at > STALL_S
