@@ -1,1 +1,1 @@
-"""A web page and its small API."""
+"""The web page: what an engineer on call wants at a glance, from the history's answers."""

@@ -1,0 +1,19 @@
+-- The page: the newest decisions of the last hour, each with what became of it.
+-- $since: run time, naive UTC; an hour ago
+-- $most = 400: at most so many
+WITH recent AS (
+    SELECT * FROM decisions WHERE arrived_at > $since ORDER BY ts DESC, k_offset DESC LIMIT $most::BIGINT
+),
+acted AS (
+    SELECT decision_id, any_value(action_id) AS action_id, any_value(mode) AS mode
+    FROM (SELECT unnest(decision_ids) AS decision_id, action_id, mode FROM actions WHERE arrived_at > $since AND renews = '')
+    GROUP BY decision_id
+),
+result AS (
+    SELECT action_id, arg_max(status, (ts, k_offset)) AS status, min(latency_s) AS latency_s
+    FROM outcomes WHERE arrived_at > $since AND status NOT IN ('expired', 'reverted') GROUP BY action_id
+)
+SELECT r.ts, r.policy, r.target, r.kind, r.max_mhz, r.no_change, r.reason, r.binding_constraint, r.counterfactual, r.probability,
+    a.mode, o.status AS outcome, o.latency_s
+FROM recent AS r LEFT JOIN acted AS a USING (decision_id) LEFT JOIN result AS o USING (action_id)
+ORDER BY r.ts DESC, r.k_offset DESC
