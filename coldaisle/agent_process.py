@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from actuators.agent import Agent
 from actuators.node_file import NodeFile
 from actuators.signing import load_key
-
 from coldaisle.explain import convert
 from coldaisle.part import Part
 from coldaisle.settings import Config
@@ -21,7 +20,7 @@ from contracts.errors import ConfigError
 from contracts.ports import Actuator, Bus, Clock, Start
 from contracts.registry import ACTUATORS, load
 from ingest.headers import cloud_event
-from ingest.records import MalformedRecord, decode_record, encode_record
+from ingest.records import Malformed, decode_record, encode_record
 
 EXPIRY_S = 0.25
 """how often leases are looked at, wall time"""
@@ -68,7 +67,7 @@ def obey(agent: Agent, bus: Bus, nodes: Sequence[str], part: Part, clock: Clock)
             for record in [*brakes.poll(0.0), *commands.poll(0.1)]:
                 try:
                     action = decode_record("actions", record.value)
-                except MalformedRecord as error:
+                except Malformed as error:
                     part.log.warning("action at offset %d refused: %s", record.offset, error)
                     continue
                 if isinstance(action, Action):

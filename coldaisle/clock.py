@@ -26,6 +26,10 @@ class WallClock:
         """The same."""
         return wall
 
+    def started(self) -> bool:
+        """The wall's clock always runs."""
+        return True
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(max(0.0, seconds))
@@ -83,3 +87,6 @@ class RunClock:
     def sleep(self, seconds: float) -> None:
         """Wait `seconds` of run time."""
         time.sleep(max(0.0, seconds / self.speed))
+
+
+AnyClock = WallClock | RunClock

@@ -8,18 +8,15 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import polars as pl
+from policies.arbiter import ArbiterSettings
+
 from actuators.plan import PlanSettings
 from actuators.signing import load_key, sign
-from forecast.plant import Plant
-from ingest.publisher import Publisher
-from policies.arbiter import ArbiterSettings
-from policies.guard import GuardSettings
-
 from coldaisle.explain import convert
 from coldaisle.part import Part
 from coldaisle.settings import Config, ControlSettings
 from coldaisle.site import MODES, PLANT, State, wait_for_topology
-from contracts.control import Claim, ClockCap, Decision, Mode, Outcome
+from contracts.control import Claim, Decision, Mode, Outcome
 from contracts.errors import ColdaisleError
 from contracts.ports import Bus, Clock, Policy, Record, Start
 from contracts.registry import POLICIES, load
@@ -28,8 +25,11 @@ from contracts.view import View
 from control.alarm import alerts_of
 from control.fold import Fold
 from control.tick import Recorder, Rules, Ticked, decide, tick
+from forecast.plant import Plant
 from ingest.codec import decode
+from ingest.publisher import Publisher
 from ingest.records import Malformed, decode_record
+from policies.guard import GuardSettings
 
 TOPICS = ("gpu", "server", "facility", "endpoints", "forecasts", "outcomes")
 GUARD_S = 0.5
@@ -108,13 +108,8 @@ class Loop:
         for action in ticked.actions:
             signed = sign(action, self.key)
             self.fold.action(signed)
-            self.publisher.record("actions", signed.node, signed)
-            if (
-                signed.policy == "guard"
-                and isinstance(signed.value, ClockCap)
-                and is_brake(ticked.decisions, signed.decision_ids)
-            ):
-                self.publisher.record("brake", signed.node, signed)  # the same action on the way that has no queue
+            topic = "brake" if is_brake(ticked.decisions, signed.decision_ids) else "actions"  # agents read both
+            self.publisher.record(topic, signed.node, signed)
         return ticked
 
     def view(self) -> View:

@@ -4,14 +4,13 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ingest.publisher import Publisher
-
 from coldaisle.explain import convert
 from coldaisle.part import Part
 from coldaisle.settings import Config
 from contracts.errors import ConfigError
 from contracts.ports import Bus, Clock, Exporter
 from contracts.registry import EXPORTERS, load
+from ingest.publisher import Publisher
 
 
 def exporters_of(config: Config) -> list[Exporter]:

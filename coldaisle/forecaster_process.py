@@ -5,20 +5,20 @@ A process of its own: a fit takes seconds of CPU, and the guard in `control` mus
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from ingest.history.client import HttpHistory, find_owner
 
+from coldaisle.clock import AnyClock
+from coldaisle.opened import open_history
 from coldaisle.part import Part
 from coldaisle.series_cache import SeriesCache
 from coldaisle.settings import Config, ForecastSettings
 from coldaisle.site import PLANT, State, publish_state, wait_for_topology
-from contracts.errors import HistoryError
 from contracts.forecasts import Forecast
 from contracts.ports import Batch, Bus, Clock, HistoryReader
 from contracts.topology import Topology
@@ -33,10 +33,10 @@ from ingest.publisher import Publisher
 
 LONG_STEP_S, SHORT_STEP_S = 300, 60
 SHORT_WINDOW = timedelta(hours=3)
+TICK_WINDOW = timedelta(days=8)
 PLANT_TARGETS = ("inlet", "outside", "gpu_temp", "gpu_power", "server_power", "airflow")
 PLANT_EVERY_S = 7 * 86_400.0
 """TAPAS refreshes its models weekly"""
-HISTORY_WAIT_S = 60.0
 
 
 class Service:
@@ -66,14 +66,14 @@ class Service:
         """Learn the plant models anew and publish them for the policies."""
         now = self.clock.now()
         frames = {target: self._fits.read(target, LONG_STEP_S, self._window(), now) for target in PLANT_TARGETS}
-        self.plant = fit(self.topology, frames, now)
+        self.plant = fit(self.topology, frames)
         publish_state(self.bus, PLANT, self.plant.to_json(), self.clock)
 
     def tick(self) -> None:
         """Issue forecasts from what is known now."""
         now = self.clock.now()
-        long = self._batches(self._ticks, (*TARGETS, GPU_POWER), LONG_STEP_S, self._window(), now)
-        short = self._batches(self._ticks, (*TARGETS, GPU_POWER), SHORT_STEP_S, SHORT_WINDOW, now)
+        long = self._batches(self._ticks, (*TARGETS, GPU_POWER), LONG_STEP_S, min(TICK_WINDOW, self._window()), now)
+        short = self._batches(self._ticks, (*TARGETS, GPU_POWER, "gpu_temp"), SHORT_STEP_S, SHORT_WINDOW, now)
         with self._lock:
             forecasts, self.learnt = produce.tick(self.learnt, long, short, self.plant, self._limits, now, next(self._seq))
         self.publish(forecasts)
@@ -91,7 +91,7 @@ class Service:
         batches = self._batches(self._fits, (*TARGETS, GPU_POWER), LONG_STEP_S, self._window(), now)
         learnt = learn(self.learnt, batches, now)
         with self._lock:
-            self.learnt = learnt
+            self.learnt = replace(learnt, path_at=self.learnt.path_at)
 
     def _batches(
         self, cache: SeriesCache, targets: Sequence[str], step_s: int, window: timedelta, now: datetime
@@ -132,18 +132,7 @@ def schedule(service: Service, settings: ForecastSettings, speed: float, part: P
     return scheduler
 
 
-def open_history(config: Config, part: Part) -> HttpHistory:
-    """Return the history of this run's state folder as soon as its owner answers."""
-    deadline = time.monotonic() + HISTORY_WAIT_S
-    while True:
-        try:
-            return HttpHistory(*find_owner(config.state))
-        except HistoryError:
-            if time.monotonic() > deadline or part.stop.wait(0.1):
-                raise
-
-
-def main(config: Config, part: Part, bus: Bus, clock: Clock) -> None:
+def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     """Learn once, then run the jobs until stopped."""
     state = State(bus)
     topology = wait_for_topology(state, part)

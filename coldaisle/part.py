@@ -24,10 +24,16 @@ class Part:
 
     def ready(self) -> None:
         """Say that it does its work now."""
+        self.note(f"{self.name}.ready", str(os.getpid()))
+        self.log.info("ready")
+
+    def note(self, name: str, text: str) -> None:
+        """Leave a short text for the other processes of the run, whole or not at all."""
         folder = self.state / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.ready").write_text(str(os.getpid()))
-        self.log.info("ready")
+        part = folder / f".{name}.part"
+        part.write_text(text)
+        part.rename(folder / name)
 
     def guard(self, body: "threading.Thread") -> None:
         """Stop the whole part when a thread of it has died."""

@@ -33,12 +33,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def collect(history: HistoryReader, state: Path, *, simulated_s: float, began: float) -> Report:
     """Return the report of the run that `history` recorded; `began` is the monotonic time at its start."""
-    counts = history.query(sql.query("demo_report")).row(0, named=True)
+    counts = history.query(sql.query("run_totals").text).row(0, named=True)
     score = msgspec.json.decode((state / "twin_score.json").read_bytes())
     return Report(
         **{name: int(counts[name]) for name in ("telemetry_rows", "request_rows", "forecasts", "alerts", "rejected")},
-        decisions=_counts(history, "demo_decisions"),
-        outcomes=_counts(history, "demo_outcomes"),
+        decisions=_counts(history, "run_decisions"),
+        outcomes=_counts(history, "run_outcomes"),
         freshness_s=round(float(counts["freshness_s"] or 0.0), 3),
         simulated_s=round(simulated_s, 1),
         wall_s=round(time.monotonic() - began, 1),
@@ -50,4 +50,4 @@ def collect(history: HistoryReader, state: Path, *, simulated_s: float, began: f
 
 
 def _counts(history: HistoryReader, query: str) -> dict[str, int]:
-    return {row["name"]: int(row["n"]) for row in history.query(sql.query(query)).iter_rows(named=True)}
+    return {row["name"]: int(row["n"]) for row in history.query(sql.query(query).text).iter_rows(named=True)}

@@ -27,7 +27,7 @@ class SeriesCache:
             fresh_from = max(newest - OVERLAP * timedelta(seconds=step_s), since.replace(tzinfo=None))
             fresh = self._reader.series(target, as_of=as_of, since=fresh_from.replace(tzinfo=as_of.tzinfo), step_s=step_s)
             kept = known.filter((pl.col("ts") <= fresh_from) & (pl.col("ts") > since.replace(tzinfo=None)))
-            frame = pl.concat([kept, fresh.select(kept.columns).cast(dict(kept.schema))]).sort("series", "ts")
+            frame = pl.concat([kept, fresh.select(kept.columns).cast(kept.schema)]).sort("series", "ts")
         else:
             frame = self._reader.series(target, as_of=as_of, since=since, step_s=step_s)
         self._frames[(target, step_s)] = frame

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from ingest.bus import BusSettings
 
-from coldaisle.clock import RunClock, WallClock
+from coldaisle.clock import AnyClock, RunClock, WallClock
 from coldaisle.explain import read_toml
 from contracts.control import Mode
 from contracts.errors import ConfigError
+from ingest.bus import BusSettings
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 ALL_POLICIES = ("caps", "thermal", "routing", "emergency", "alerts")
@@ -113,7 +113,7 @@ def read(file: Path) -> Config:
     return config
 
 
-def clock_of(config: Config) -> WallClock | RunClock:
+def clock_of(config: Config) -> AnyClock:
     """Return the run's clock."""
     if config.run is None:
         return WallClock()

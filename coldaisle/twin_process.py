@@ -5,22 +5,22 @@ import time
 from pathlib import Path
 
 import msgspec
-from ingest.publisher import Publisher
-from ingest.workload import load as load_workload
 from twin.actuators import actuators
 from twin.exporters import exporters
 from twin.past import rollups
-from twin.scenario import load as load_scenario
-from twin.world import World
 
 from coldaisle.agent_process import actuators_of, make_agent, start_thread
-from coldaisle.clock import RunClock
+from coldaisle.clock import AnyClock
 from coldaisle.exporter_process import start_threads
 from coldaisle.part import Part
 from coldaisle.settings import Config, TwinSettings
 from coldaisle.site import TOPOLOGY, publish_state
 from contracts.errors import ConfigError
 from contracts.ports import Bus
+from ingest.publisher import Publisher
+from ingest.workload import load as load_workload
+from twin.scenario import load as load_scenario
+from twin.world import World
 
 STEP_S = 0.02
 """wall time between two advances of the world"""
@@ -28,8 +28,9 @@ SCORE_S = 1.0
 
 
 def world_of(config: Config, settings: TwinSettings) -> World:
-    """Return the world that the settings describe, at its start."""
-    scenario = load_scenario(settings.scenario, **settings.overrides)
+    """Return the world that the settings describe, at the run's t0."""
+    start = {} if config.run is None else {"start": config.run.t0}
+    scenario = load_scenario(settings.scenario, **start, **settings.overrides)
     return World(scenario, load_workload(config.data), settings.seed)
 
 
@@ -42,7 +43,7 @@ def write_past(world: World, publisher: Publisher, days: float) -> int:
     return rows
 
 
-def live(world: World, clock: RunClock, part: Part, score: Path) -> None:
+def live(world: World, clock: AnyClock, part: Part, score: Path) -> None:
     """Let the world follow the clock; write its score every second, so that a crash leaves the last one."""
     scored = 0.0
     while not part.stop.is_set():
@@ -61,7 +62,7 @@ def write_score(world: World, file: Path) -> None:
     part.rename(file)
 
 
-def main(config: Config, part: Part, bus: Bus, clock: RunClock) -> None:
+def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     """Run the twin until stopped."""
     if config.twin is None:
         raise ConfigError("twin: no table [twin] in the config")
