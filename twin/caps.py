@@ -1,0 +1,46 @@
+"""Clock caps on the way and in force."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin import calibration as c
+
+Floats = NDArray[np.float64]
+NONE_MHZ = np.inf
+
+
+class Caps:
+    """The caps of S servers with 8 GPUs each. `second` counts from the run's start."""
+
+    def __init__(self, servers: int) -> None:
+        """Nothing is capped."""
+        shape = (servers, c.GPUS)
+        self.mhz: Floats = np.full(shape, NONE_MHZ)
+        """in force"""
+        self.wanted_mhz: Floats = np.full(shape, NONE_MHZ)
+        """as last commanded"""
+        self.at_s: Floats = np.full(shape, np.inf)
+        """when what is wanted comes into force; inf = it is"""
+        self.for_heat = np.zeros(servers, dtype=np.bool_)
+        """the newest cap of a server was set for temperature (else for power)"""
+
+    def command(self, server: int, gpus: tuple[int, ...], mhz: float, effective_s: float, *, for_heat: bool = False) -> None:
+        """Want `mhz` (inf = none) on the GPUs of a server from `effective_s` on.
+
+        A command still on its way is overtaken by its successor's value but keeps its own time: a management controller that
+        is told twice does not start its delay again.
+        """
+        picked = list(gpus)
+        changed = [g for g in picked if self.wanted_mhz[server, g] != mhz]
+        self.wanted_mhz[server, changed] = mhz
+        self.at_s[server, changed] = np.minimum(self.at_s[server, changed], effective_s)
+        if np.isfinite(mhz):
+            self.for_heat[server] = for_heat
+
+    def in_force(self, second: float) -> Floats:
+        """[S, 8] MHz at `second`; what was due by then has come into force."""
+        due = self.at_s <= second
+        if due.any():
+            self.mhz[due] = self.wanted_mhz[due]
+            self.at_s[due] = np.inf
+        return self.mhz

@@ -1,0 +1,55 @@
+"""Compile the twin's inner loops once and keep them on disk: `python -m twin.compiled` does it ahead of the first run.
+
+Numba looks only at the age of the file that a kernel stands in, and kernels take in constants and functions of others. So
+compiled code lies in a folder named after the digest of the kernels' sources: what was compiled from other text is never
+used."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HERE = Path(__file__).parent
+SOURCES = ("calibration.py", "compiled.py", "physics.py", "serving.py", "steady.py")
+"""the files that hold kernels, and what these take in"""
+
+
+def _digest() -> str:
+    texts = hashlib.sha256()
+    for source in SOURCES:
+        texts.update((HERE / source).read_bytes())
+    return texts.hexdigest()[:16]
+
+
+CACHE = HERE / "__pycache__" / f"numba-{_digest()}"
+numba.config.CACHE_DIR = str(CACHE)
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` compiled at its first call, cached beside its source; no GIL while it runs, no fast-math."""
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def main() -> None:
+    """Run every kernel once on a small site, so that later processes only load them."""
+    from twin import warmup  # noqa: PLC0415 - it imports the kernels, which import this module
+
+    for old in CACHE.parent.glob("numba-*"):
+        if old != CACHE:
+            shutil.rmtree(old, ignore_errors=True)
+    began = time.perf_counter()
+    for position, (name, step) in enumerate(warmup.steps(), start=1):
+        step()
+        print(f"twin kernels [{position}/{warmup.COUNT}] {name}: {time.perf_counter() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A small workload and a small site: what the kernels are compiled with, and a load that needs no data."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import numpy as np
+
+from contracts.workload import Workload
+from twin import steady
+from twin.demand import DAY_MIN, WEEK_MIN
+from twin.scenario import load
+from twin.world import World
+
+COUNT = 2
+
+
+def plain_workload() -> Workload:
+    """A conversation service by published figures: no trace, no data folder.
+
+    Lengths: log-normal around the medians of Azure's 2023 conversation trace (1,020 in, 129 out; means 1,155 and 211). Curve:
+    peak/valley 3.3 (DynamoLLM, conversation). Bursts: 1.2, conversation-like. Weather: a year's and a day's wave around
+    20 degC [A]. Draws are fixed: it is always the same workload.
+    """
+    rng = np.random.Generator(np.random.PCG64(2023))
+    minute = np.arange(0.0, WEEK_MIN, 5.0)
+    day = 2 * np.pi * (minute % DAY_MIN) / DAY_MIN
+    rate = 1.0 - (1.0 - 1.0 / 3.3) * (1.0 + np.cos(day - 2 * np.pi * (2.0 / 24))) / 2.0
+    prompt = np.exp(rng.normal(np.log(1020.0), 0.50, 8192))
+    output = np.exp(rng.normal(np.log(129.0), 0.99, 8192))
+    weather_min = np.arange(0.0, 365 * DAY_MIN, 60.0)
+    year = 2 * np.pi * weather_min / (365 * DAY_MIN)
+    outside = 20.0 - 8.0 * np.cos(year - 0.3) - 5.0 * np.cos(2 * np.pi * (weather_min % DAY_MIN) / DAY_MIN - 0.8)
+    return Workload(
+        name="plain",
+        source="published statistics: Azure LLM 2023 conversation medians, DynamoLLM section C3",
+        minute_of_week=minute,
+        rate=rate / rate.max(),
+        prompt_tokens=np.clip(prompt, 1, 4096).astype(np.int64),
+        output_tokens=np.clip(output, 1, 1000).astype(np.int64),
+        burst_cv=1.2,
+        outside_minute=weather_min,
+        outside_c=outside,
+    )
+
+
+def steps() -> Iterator[tuple[str, Callable[[], None]]]:
+    """What has to run once for every kernel to be compiled: `COUNT` names with their work."""
+    scenario, workload = load("demo", servers_per_row=8, warm_s=5, endpoints=2), plain_workload()
+
+    def settle() -> None:
+        world = World(scenario, workload, 1)
+        steady.settle(scenario, workload, world.fleet, world.demand, np.zeros(2), supplied_cfm=np.inf)
+
+    def run() -> None:
+        world = World(scenario, workload, 1)
+        world.advance(scenario.start + timedelta(seconds=5))
+
+    yield "settled site and serving", settle
+    yield "one second of the site", run
