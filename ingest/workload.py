@@ -31,8 +31,8 @@ SAMPLES = 20_000
 CURVE_BEGINS_MIN: dict[Service, int] = {"conv": 6 * 1440, "coding": 4 * 1440}
 # Offsets of the weather's local times from UTC in seconds: fixed over the year, as its source has them.
 UTC_OFFSET_S = {
-    "AU-NSW": 39600, "AU-VIC": 39600, "BR-SP": -10800, "CA-ON": -14400, "CL-SIC": -10800, "DE-LU": 3600, "GB": 0, "IN-WE": 19800, "JP-TK": 32400,
-    "KR": 32400, "US-CAL-CISO": -25200, "US-MIDA-PJM": -14400, "US-NY-NYIS": -14400, "ZA": 7200,
+    "AU-NSW": 39600, "AU-VIC": 39600, "BR-SP": -10800, "CA-ON": -14400, "CL-SIC": -10800, "DE-LU": 3600, "GB": 0,
+    "IN-WE": 19800, "JP-TK": 32400, "KR": 32400, "US-CAL-CISO": -25200, "US-MIDA-PJM": -14400, "US-NY-NYIS": -14400, "ZA": 7200,
 }  # fmt: skip
 WEATHER_YEAR = 2023
 

@@ -13,7 +13,7 @@ AZURE_2023_OUTPUT: Quantiles = (
     (0.90, 424), (0.95, 451), (0.99, 601), (1.0, 1000),
 )  # fmt: skip
 # Which third of prompt lengths goes with which third of output lengths, of the same trace: shares of the nine classes SS, SM,
-# SL, MS, ..., LL with limits at the 33rd and 67th percentile. DynamoLLM (HPCA 2025), evaluation: 14, 18, 1, 5, 6, 22, 14, 9, 11 %.
+# SL, MS, ..., LL with limits at the 33rd and 67th percentile. DynamoLLM (HPCA 2025) has 14, 18, 1, 5, 6, 22, 14, 9, 11 %.
 AZURE_2023_CLASSES: tuple[float, ...] = (0.147, 0.184, 0.0, 0.051, 0.056, 0.233, 0.138, 0.095, 0.096)
 # Mooncake conversation: kvcache-ai/Mooncake, FAST 2025 release, 12,031 requests; prompt and output hardly depend on each other
 # (Spearman .07).

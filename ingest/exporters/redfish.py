@@ -30,7 +30,7 @@ class Bmc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class RedfishSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which BMCs, and how to ask them."""
 
-    targets: Annotated[tuple[Bmc, ...], msgspec.Meta(min_length=1)]
+    bmcs: Annotated[tuple[Bmc, ...], msgspec.Meta(min_length=1)]
     username: str = ""
     password_file: str = ""
     """its first line is the password"""
@@ -73,7 +73,7 @@ class RedfishExporter:
 
     def collect(self, now: datetime) -> Sequence[Collected]:
         """Return one `server` row a BMC that answered, with ts = `now`."""
-        due = {bmc.node: bmc for bmc in self._settings.targets if self._held_until.get(bmc.node, now) <= now}
+        due = {bmc.node: bmc for bmc in self._settings.bmcs if self._held_until.get(bmc.node, now) <= now}
         answers = self._crowd.ask({node: partial(self._read, bmc) for node, bmc in due.items()})
         read: dict[str, Reading] = {}
         problems = []
@@ -129,10 +129,10 @@ def _lacking(sources: Sources) -> str:
 
 def _check(settings: RedfishSettings) -> None:
     seen: set[str] = set()
-    for bmc in settings.targets:
-        check_url(f"redfish target {bmc.node}: url", bmc.url)
+    for bmc in settings.bmcs:
+        check_url(f"redfish BMC of {bmc.node}: url", bmc.url)
         if bmc.node in seen:
-            raise ConfigError(f"redfish target {bmc.node!r} stands twice; one BMC a node")
+            raise ConfigError(f"redfish: node {bmc.node!r} stands twice; one BMC a node")
         seen.add(bmc.node)
     if settings.username and not settings.password_file:
         raise ConfigError("redfish: username without password_file; name a file that holds the password as its first line")

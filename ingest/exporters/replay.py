@@ -115,7 +115,8 @@ class TraceReplay:
         self._begun = self._begun or start
         first_s, last_s = (start - self._begun).total_seconds(), (end - self._begun).total_seconds()
         after_s, chosen = [np.empty(0)], [np.empty(0, dtype=np.int64)]
-        for cycle in range(int(first_s // self._length_s), int(last_s // self._length_s) + 1):
+        # One cycle more on either side: where an interval ends on a cycle's first request, the division may round either way.
+        for cycle in range(max(0, int(first_s // self._length_s) - 1), int(last_s // self._length_s) + 2):
             at_s = self._at_s + cycle * self._length_s
             low, high = np.searchsorted(at_s, [first_s, last_s], side="right")
             if first_s == 0.0:

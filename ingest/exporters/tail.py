@@ -1,5 +1,6 @@
 """Reading a file that grows, line by line, through rotation, truncation and restarts of the reader."""
 
+import glob
 import hashlib
 import os
 import select
@@ -16,15 +17,20 @@ READ_BYTES = 1 << 20
 HEAD_BYTES = 256
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a file was read, and what tells whether it is still the same file."""
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells whether a file is still the same: an inode may be used again, a truncated file grow beyond its old size."""
 
     inode: int
+    size: int
+    """bytes looked at from the file's beginning"""
+    sha256: str
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a file was read: `offset` is the first byte of the first line that was not yet handed out."""
+
+    head: Head
     offset: int
-    """first byte of the first line that was not yet handed out"""
-    head_bytes: int
-    head_sha256: str
-    """of the file's first head_bytes bytes: an inode may be used again, a truncated file grow beyond its old size"""
 
 
 @dataclass
@@ -67,7 +73,8 @@ class FileTail:
         self._file: BinaryIO | None = None
         self._lines = Lines(max_bytes=max_line_bytes)
         self._offset = 0
-        self._head: Position | None = None
+        self._head: Head | None = None
+        self._saved: Position | None = None
         if state_file is not None and state_file.exists():
             self._resume(_load(state_file))
 
@@ -81,6 +88,8 @@ class FileTail:
             succeeded = self._has_successor(file)
             chunk = file.read(READ_BYTES)
             self._offset += len(chunk)
+            if self._head is None or self._head.size < HEAD_BYTES:
+                self._head = _head_of(file, min(self._offset, HEAD_BYTES))
             found.extend(self._lines.cut(chunk))
             if not chunk and not succeeded:
                 break
@@ -100,17 +109,18 @@ class FileTail:
 
         Raises OSError when it cannot be written.
         """
-        if self._file is None:
+        if self._state_file is None or self._file is None or self._head is None or self._was_truncated(self._file):
             return
-        position = _position(self._file, self._offset - len(self._lines.rest))
-        if self._state_file is not None and position != self._head:
-            beside = self._state_file.with_name(self._state_file.name + ".new")
-            with beside.open("wb") as file:
-                file.write(msgspec.json.encode(position))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._state_file)
-        self._head = position
+        position = Position(head=self._head, offset=self._offset - len(self._lines.rest))
+        if position == self._saved:
+            return
+        beside = self._state_file.with_name(self._state_file.name + ".new")
+        with beside.open("wb") as file:
+            file.write(msgspec.json.encode(position))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._state_file)
+        self._saved = position
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -141,7 +151,7 @@ class FileTail:
         if os.fstat(file.fileno()).st_size < self._offset:
             return True
         # Cut and grown again between two looks: it begins differently.
-        return self._head is not None and not _same_head(file, self._head)
+        return self._head is not None and _head_of(file, self._head.size) != self._head
 
     def _has_successor(self, file: BinaryIO) -> bool:
         """Whether another file bears the name by now and has first bytes (while it is empty, the old one may still grow)."""
@@ -153,16 +163,17 @@ class FileTail:
 
     def _resume(self, position: Position) -> None:
         """Open the file that the position belongs to: `path` itself, or what it was renamed to beside it."""
-        beside = sorted(self._path.parent.glob(self._path.name + "*")) if self._path.parent.exists() else []
+        beside = sorted(self._path.parent.glob(glob.escape(self._path.name) + "*")) if self._path.parent.exists() else []
         for candidate in [self._path, *beside]:
+            if not candidate.is_file():
+                continue
             try:
                 file = candidate.open("rb")
             except OSError:
-                continue  # gone, or not ours to read: read() reports on the path itself
-            status = os.fstat(file.fileno())
-            if status.st_ino == position.inode and status.st_size >= position.offset and _same_head(file, position):
+                continue  # gone by now, or not ours to read: read() reports on the path itself
+            long_enough = os.fstat(file.fileno()).st_size >= position.offset
+            if long_enough and _head_of(file, position.head.size) == position.head:
                 self._start(file, position.offset)
-                self._head = position
                 return
             file.close()
         self._from_start = True  # another file by now: all of it is new
@@ -197,19 +208,9 @@ class PipeTail:
         """Do nothing: the descriptor is the caller's."""
 
 
-def _position(file: BinaryIO, offset: int) -> Position:
-    head_bytes = min(HEAD_BYTES, offset)
-    return Position(
-        inode=os.fstat(file.fileno()).st_ino, offset=offset, head_bytes=head_bytes, head_sha256=_head_sha256(file, head_bytes)
-    )
-
-
-def _same_head(file: BinaryIO, position: Position) -> bool:
-    return _head_sha256(file, position.head_bytes) == position.head_sha256
-
-
-def _head_sha256(file: BinaryIO, head_bytes: int) -> str:
-    return hashlib.sha256(os.pread(file.fileno(), head_bytes, 0)).hexdigest()
+def _head_of(file: BinaryIO, size: int) -> Head:
+    inode = os.fstat(file.fileno()).st_ino
+    return Head(inode=inode, size=size, sha256=hashlib.sha256(os.pread(file.fileno(), size, 0)).hexdigest())
 
 
 def _last_line_start(file: BinaryIO) -> int:

@@ -2,9 +2,11 @@
 # ai-dynamo's OpenAI front end before a mock worker that batches like vLLM: a real LLM service that needs no GPU.
 #
 #   serve.sh install         make the environment (0.7 GB, from PyPI) and the model folder; does nothing where both are there
-#   serve.sh run PORT DIR    install if need be, then serve in the foreground until SIGTERM or SIGINT. On loopback:
-#                            PORT the OpenAI API and the front end's /metrics, PORT+1 the worker's /metrics, PORT+2 and PORT+3
-#                            the event plane. DIR (made if absent) gets requests.jsonl, one trace line a request, and the logs.
+#   serve.sh check           exit status 0 when both are there
+#   serve.sh run PORT DIR    install if need be, then serve in the foreground until SIGTERM or SIGINT
+#
+# On loopback: PORT (at most 32000) the OpenAI API and the front end's /metrics, PORT+1 the worker's /metrics, PORT+2 and PORT+3 the
+# event plane. DIR (made if absent) gets requests.jsonl, one trace line a request, and the logs.
 #
 # COLDAISLE_DYNAMO names the folder of environment and model (default: coldaisle/dynamo in the user's cache folder).
 set -euo pipefail
@@ -12,10 +14,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 home=${COLDAISLE_DYNAMO:-${XDG_CACHE_HOME:-$HOME/.cache}/coldaisle/dynamo}
 python=$home/venv/bin/python
 
+wanted=$(cat "$here/requirements.txt" "$here/tiny_model.py" | sha256sum | cut -c1-16)
+
+check() {
+  [ "$(cat "$home/installed" 2>/dev/null)" = "$wanted" ]
+}
+
 install() {
-  local wanted
-  wanted=$(cat "$here/requirements.txt" "$here/tiny_model.py" | sha256sum | cut -c1-16)
-  [ "$(cat "$home/installed" 2>/dev/null)" = "$wanted" ] && return
+  if check; then return; fi
   mkdir -p "$home"
   [ -x "$python" ] || python3 -m venv "$home/venv"
   # --no-deps: the list is complete, and one thing that ai-dynamo names is on no public index; the mock worker does without.
@@ -52,6 +58,7 @@ run() {
 
 case "${1:-} $#" in
 "install 1") install ;;
+"check 1") check ;;
 "run 3") install && run "$2" "$3" ;;
-*) echo "usage: serve.sh install | serve.sh run PORT DIR" >&2 && exit 2 ;;
+*) echo "usage: serve.sh install | serve.sh check | serve.sh run PORT DIR" >&2 && exit 2 ;;
 esac
