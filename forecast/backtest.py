@@ -20,11 +20,11 @@ from contracts.ports import Batch, Forecaster
 from contracts.registry import FORECASTERS, load
 from forecast.batches import to_batch
 from forecast.calibration import bands, table
-from forecast.champion import BANDS, Band, Choice, band_of, choose, ratios
+from forecast.champion import BANDS, TRAILING_S, Band, Choice, band_of, choose, ratios
 from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, restricted
 from forecast.rolling import Residuals, residuals, roll
 from forecast.scores import Score, score, seasonal_scale
-from forecast.state import ENSEMBLE, median_path
+from forecast.state import combined
 
 CHAMPION = "champion"
 WARM_UP = 0.3
@@ -141,9 +141,8 @@ def rolling(
             fitted_at = timer()
             parts[name].append(roll(name, fitted, batch, origins, knots))
             spent = [spent[0] + fitted_at - began, spent[1] + timer() - fitted_at]
-        together = median_path({name: parts[name][-1].paths for name in names})
-        if together is not None:
-            parts.setdefault(ENSEMBLE, []).append(residuals(ENSEMBLE, together, batch, origins, knots))
+        for name, paths in combined({name: parts[name][-1].paths for name in names}).items():
+            parts.setdefault(name, []).append(residuals(name, paths, batch, origins, knots))
         champion.append(_champion({name: past[-1] for name, past in parts.items()}, choices, batch))
     pasts = {name: _joined(past) for name, past in parts.items() if past}
     return Rolled(
@@ -168,7 +167,7 @@ def _choose(parts: Mapping[str, list[Residuals]], batch: Batch, at_s: int, befor
     pasts = [_known(_joined(past), at_s) for past in parts.values() if past]
     out: dict[Band, Choice] = {}
     for band, _ in BANDS:
-        errors = {name: e for name, e in ratios(pasts, band, since_s=at_s - 3 * DAY_S).items() if np.isfinite(e)}
+        errors = {name: e for name, e in ratios(pasts, band, since_s=at_s - TRAILING_S).items() if np.isfinite(e)}
         if errors:
             previous = before[band].model if band in before else ""
             out[band] = choose(batch.target, band, errors, previous, datetime.fromtimestamp(at_s, UTC))

@@ -13,6 +13,8 @@ Band = Literal["short", "hour", "day"]
 BANDS: tuple[tuple[Band, int], ...] = (("short", 900), ("hour", 3_600), ("day", 86_400))
 """name, farthest horizon in seconds"""
 NAIVE = ("persistence", "seasonal_naive")
+TRAILING_S = 2 * 86_400
+"""the past whose errors choose; at 24 h only its first day has outcomes"""
 MARGIN = 0.03
 """a challenger must be this much better than the champion"""
 SLACK = 0.02

@@ -19,7 +19,7 @@ from forecast.champion import BANDS, band_of
 from forecast.grids import Floats, Ints, carried, day_steps, newest, recent, restricted, rows_of
 from forecast.models.kalman import MEMORY_STEPS, KalmanFitted
 from forecast.rolling import volatility
-from forecast.state import ENSEMBLE, MEMBERS, ClassState, Coarse, levels_of, median_path
+from forecast.state import COMBINED, ClassState, Coarse, combined, levels_of
 
 SURPRISED, SURE = 3.0, 6.0
 """size of recent errors, in their usual ones, from which the level begins to be followed, and is followed wholly"""
@@ -77,12 +77,12 @@ def coarse_paths(klass: ClassState, batch: Batch, steps: int, models: Sequence[s
     paths: dict[str, Floats] = {}
     if kept is not None and same and kept.steps >= steps:
         paths, steps = dict(kept.paths), kept.steps
-    wanted = ["persistence", "seasonal_naive", *models, *(MEMBERS if ENSEMBLE in models else ())]
+    wanted = ["persistence", "seasonal_naive", *models, *(m for name in models for m in COMBINED.get(name, ()))]
     for model in dict.fromkeys(wanted):
         if model in klass.fitted and model not in paths:
             paths[model] = klass.fitted[model].predict(batch, steps)
-    if ENSEMBLE in models and ENSEMBLE not in paths and (together := median_path(paths)) is not None:
-        paths[ENSEMBLE] = together
+    if any(name in COMBINED and name not in paths for name in models):
+        paths |= combined(paths)
     surprise = kept.surprise if kept is not None and same else _surprise(klass, batch)
     return Coarse(last_ts=last, names=batch.names, steps=steps, paths=paths, surprise=surprise)
 
@@ -241,11 +241,8 @@ def _surprise(klass: ClassState, batch: Batch) -> Floats:
         model = champion_at(klass, float(back * batch.step_s))
         if len(batch.ts) <= back + 2 or model not in klass.tables:
             continue
-        fit = klass.fitted.get(model)
         before = restricted(batch, len(batch.ts) - 1 - back)
-        if fit is None:  # the ensemble never speaks below an hour unless it won there: judge its first member
-            fit = next((klass.fitted[name] for name in MEMBERS if name in klass.fitted), klass.fitted["persistence"])
-        path = fit.predict(before, back)[:, -1]
+        path = _alone(klass, model, before, back)[:, -1]
         table = klass.tables[model]
         z = table.quantiles(np.array([float(back * batch.step_s)]))[0]
         usual = max(float(z[table.levels.index(0.95)] - z[table.levels.index(0.05)]) / 3.29, 1e-3)
@@ -253,6 +250,14 @@ def _surprise(klass: ClassState, batch: Batch) -> Floats:
     if not sizes:
         return np.zeros(len(batch.names))
     return np.asarray(np.nan_to_num(np.mean(sizes, axis=0)), dtype=np.float64)
+
+
+def _alone(klass: ClassState, model: str, batch: Batch, steps: int) -> Floats:
+    """Return the path of one model or combination."""
+    if model not in COMBINED:
+        return klass.fitted[model].predict(batch, steps)
+    members = [name for name in COMBINED[model] if name in klass.fitted]
+    return combined({name: klass.fitted[name].predict(batch, steps) for name in members})[model]
 
 
 def _bridged(own: Floats, tail: Batch, coarse: Batch) -> Floats:

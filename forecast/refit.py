@@ -13,11 +13,11 @@ import numpy as np
 from contracts.ports import Batch, Fitted, Forecaster
 from contracts.registry import FORECASTERS, load
 from forecast.calibration import Table, table
-from forecast.champion import BANDS, Band, Choice, choose, ratios
-from forecast.grids import DAY_S, WEEK_S, day_steps, observed, restricted
+from forecast.champion import BANDS, TRAILING_S, Band, Choice, choose, ratios
+from forecast.grids import WEEK_S, day_steps, observed, restricted
 from forecast.models.kalman import KalmanFitted
 from forecast.rolling import Residuals, residuals, roll, spread_origins
-from forecast.state import ENSEMBLE, GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, levels_of, median_path
+from forecast.state import GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, combined, levels_of
 
 HOURLY = ("persistence", "seasonal_naive", "ridge", "autoreg", "kalman")
 FEW = 16
@@ -25,9 +25,8 @@ FEW = 16
 COSTLY = ("autoreg", "prophet")
 JUDGED_S = WEEK_S
 """the past whose errors make the bands, at most a third of what there is"""
-TRAILING_S = 2 * DAY_S
-"""the past whose errors choose the champion"""
 MOST_ORIGINS = 84
+"""per class of few series; half as many where series are many, since their errors are pooled"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,9 @@ def _split(batch: Batch) -> _Split:
     knots = [k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0 and k // batch.step_s <= window]
     return _Split(
         cut=max(0, columns - window - 1),
-        origins=spread_origins(columns, window, MOST_ORIGINS, day_steps(batch.step_s)),
+        origins=spread_origins(
+            columns, window, MOST_ORIGINS if len(batch.names) <= FEW else MOST_ORIGINS // 2, day_steps(batch.step_s)
+        ),
         knots=knots or [1],
     )
 
@@ -96,9 +97,8 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
     if calendar is not None and split.origins and calendar.past_until_s <= int(batch.ts[split.origins[0]]):
         pasts.append(roll("prophet", calendar.past, batch, split.origins, split.knots))
         fitted["prophet"] = calendar.now
-    together = median_path({p.model: p.paths for p in pasts})
-    if together is not None:
-        pasts.append(residuals(ENSEMBLE, together, batch, split.origins, split.knots))
+    for name, paths in combined({p.model: p.paths for p in pasts}).items():
+        pasts.append(residuals(name, paths, batch, split.origins, split.knots))
     until = int(batch.ts[-1])
     tables = {p.model: table(p, levels_of(batch.target), until_s=until) for p in pasts}
     tables = {name: t for name, t in tables.items() if len(t.horizons_s)}
@@ -118,7 +118,7 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
 
 
 def _affordable(batch: Batch) -> tuple[list[Forecaster], list[tuple[str, str]]]:
-    names = ("persistence", "kalman") if batch.target == GPU_POWER else HOURLY
+    names = ("persistence",) if batch.target == GPU_POWER else HOURLY
     many = len(batch.names) > FEW
     left_out = [(name, f"{len(batch.names)} series; it is fitted to at most {FEW}") for name in COSTLY if many]
     return [load(FORECASTERS, name)() for name in names if not (many and name in COSTLY)], left_out

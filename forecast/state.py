@@ -16,10 +16,12 @@ from forecast.models.kalman import KalmanFitted
 TARGETS: tuple[Target, ...] = ("load", "inlet", "power")
 """forecast directly; headroom and gpu_temp follow from them"""
 GPU_POWER = "gpu_power"
-"""summed GPU power per server: only its restlessness is learnt, for the GPU temperature's band"""
-ENSEMBLE = "ensemble"
-MEMBERS = ("seasonal_naive", "ridge", "autoreg", "prophet")
-"""the ensemble is the median of those of them that there are"""
+"""summed GPU power per server: only persistence's errors are learnt, for the GPU temperature's band"""
+COMBINED: Mapping[str, tuple[str, ...]] = {
+    "blend": ("persistence", "ridge"),
+    "ensemble": ("seasonal_naive", "ridge", "autoreg", "prophet"),
+}
+"""models that are the median of others: halfway to the newest value helps while a load jumps, the wide one a day ahead"""
 
 KNOTS_S = (300, 600, 900, 1_800, 2_700, 3_600, 7_200, 14_400, 21_600, 43_200, 64_800, 86_400)
 """horizons at which errors are gathered"""
@@ -90,16 +92,22 @@ class State:
         return [choice for name in sorted(self.classes) for choice in self.classes[name].choices.values()]
 
 
-def median_path(paths: Mapping[str, Floats]) -> Floats | None:
-    """Return the ensemble: the median of the members' paths where at least two have an opinion; None without members."""
-    members = [paths[name] for name in MEMBERS if name in paths]
-    if len(members) < 2:
-        return None
-    stack = np.sort(np.stack(members), axis=0)  # NaN sorts last
-    count = (~np.isnan(stack)).sum(axis=0)
-    low = np.take_along_axis(stack, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
-    high = np.take_along_axis(stack, np.minimum(count // 2, len(members) - 1)[None], axis=0)[0]
-    return np.where(count >= 2, 0.5 * (low + high), np.nan)
+def combined(paths: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the combinations of `paths`: the median of their members where at least two have an opinion, NaN elsewhere.
+
+    A combination with fewer than two members among the paths is left out.
+    """
+    out = {}
+    for name, members in COMBINED.items():
+        there = [paths[member] for member in members if member in paths]
+        if len(there) < 2:
+            continue
+        stack = np.sort(np.stack(there), axis=0)  # NaN sorts last
+        count = (~np.isnan(stack)).sum(axis=0)
+        low = np.take_along_axis(stack, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
+        high = np.take_along_axis(stack, np.minimum(count // 2, len(there) - 1)[None], axis=0)[0]
+        out[name] = np.where(count >= 2, 0.5 * (low + high), np.nan)
+    return out
 
 
 def by_target(batches: Sequence[Batch]) -> dict[str, Batch]:

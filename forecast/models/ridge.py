@@ -1,9 +1,10 @@
 """Ridge: a seasonal curve, and on what it leaves one linear regression per horizon, batched over all series in numpy.
 
 1. The curve: Fourier terms of the day (and of the week from two weeks on), one ridge regression per series.
-2. The remainder r at horizon h: direct regression on r now, 1, 2, 5 and 11 steps ago, its mean over the last 12 steps and
-   r one day before the time forecast. Coefficients are learnt at a few horizons, shrunk to those of all series together
-   (PSEUDO points of them), and interpolated between.
+2. The change until horizon h: direct regression on the curve's change until then, on what the curve leaves (the remainder r)
+   now, on r now minus r 1, 2, 5 and 11 steps ago and minus its mean over 12 steps, and on yesterday's change of r over the same
+   time of day. Coefficients are learnt at a few horizons, shrunk to those of all series together and those to zero, which is
+   persistence; between the learnt horizons they are interpolated.
 
 Loads are regressed as log1p: they are positive and their spread grows with their level.
 """
@@ -28,14 +29,16 @@ from forecast.grids import (
     span_s,
 )
 
-LAGS = (0, 1, 2, 5, 11)
+LAGS = (1, 2, 5, 11)
 MEAN_STEPS = 12
-FEATURES = len(LAGS) + 2
+FEATURES = len(LAGS) + 4
 KNOTS_S = (300, 600, 900, 1_800, 2_700, 3_600, 7_200, 10_800, 21_600, 43_200, 64_800, 86_400)
 PSEUDO = 200.0
 """weight of the coefficients of all series together, in points"""
-SMALL = 5.0
-"""weight of zero, in points"""
+ZERO = 3.0
+"""weight of zero (persistence) against the points of all series together"""
+STIFF = 0.005
+"""weight of a flat curve, in days and per squared harmonic: a few days must not be traced"""
 MOST_ROWS = 2_000
 """rows of history per horizon; more are thinned out"""
 
@@ -48,7 +51,6 @@ class RidgeFitted:
     log: bool
     harmonics: tuple[int, int]
     season: Floats
-    spread: Floats
     knots: Ints
     direct: Floats
 
@@ -59,13 +61,14 @@ class RidgeFitted:
         row = rows_of(self.names, batch)
         ok = (row >= 0) & (observed(tail.values) > 0)
         row = np.where(ok, row, 0)
-        rest = _rest(tail, self.log, self.harmonics, self.season[row]) / self.spread[row, None]
-        weights = _between(self.knots, steps)
-        beta = np.einsum("tk,skf->stf", weights, self.direct[row])
-        now = _now(rest, np.array([rest.shape[1] - 1]))[:, 0, :]
-        path = np.einsum("stf,sf->st", beta[:, :, :-1], now) + beta[:, :, -1] * _yesterday(rest, steps, day)
-        curve = self.season[row] @ _terms(future(batch, steps), self.harmonics).T
-        out = curve + path * self.spread[row, None]
+        rest, curve = _rest(tail, self.log, self.harmonics, self.season[row])
+        ahead = self.season[row] @ _terms(future(batch, steps), self.harmonics).T
+        beta = _between(self.knots, steps) @ self.direct[row]
+        last = rest.shape[1] - 1
+        now = _now(rest, np.array([last]))[:, 0, :]
+        change = (beta[:, :, 2:] @ now[:, :, None])[:, :, 0]
+        change += beta[:, :, 0] * (ahead - curve[:, -1:]) + beta[:, :, 1] * _yesterday(rest, steps, day)
+        out = (curve + rest)[:, -1:] + change
         out = np.expm1(out) if self.log else out
         return np.where(ok[:, None], np.clip(out, batch.lower, batch.upper), np.nan)
 
@@ -82,13 +85,9 @@ class Ridge:
         log = batch.target == "load"
         harmonics = (6 if span_s(batch) >= 2 * DAY_S else 0, 3 if span_s(batch) >= 2 * WEEK_S else 0)
         season = _season(batch, log, harmonics)
-        rest = _rest(batch, log, harmonics, season)
-        gap = np.isnan(batch.values)
-        spread = np.sqrt(np.square(np.where(gap, 0.0, rest)).sum(axis=1) / np.maximum((~gap).sum(axis=1), 1))
-        typical = float(np.median(spread[spread > 0])) if (spread > 0).any() else 1.0
-        spread = np.where(spread > 1e-9 * typical, spread, typical)
+        rest, curve = _rest(batch, log, harmonics, season)
         knots = np.unique([max(1, k // batch.step_s) for k in KNOTS_S if k <= max(batch.step_s, span_s(batch) // 3)])
-        direct = _direct(rest / spread[:, None], ~gap, knots.astype(np.int64), day)
+        direct = _direct(rest, curve, ~np.isnan(batch.values), knots.astype(np.int64), day)
         known = observed(batch.values) > 0
         names = tuple(name for name, ok in zip(batch.names, known, strict=True) if ok)
         return RidgeFitted(
@@ -96,7 +95,6 @@ class Ridge:
             log=log,
             harmonics=harmonics,
             season=season[known],
-            spread=spread[known],
             knots=knots.astype(np.int64),
             direct=direct[known],
         )
@@ -115,8 +113,8 @@ def _season(batch: Batch, log: bool, harmonics: tuple[int, int]) -> Floats:
     """Return the curve's coefficients [S, F]: ridge regression over the observed points; the constant is not shrunk."""
     terms = _terms(batch.ts, harmonics)
     values = _transformed(batch.values, log)
-    ridge = SMALL * np.eye(terms.shape[1])
-    ridge[0, 0] = 1e-9
+    stiff = STIFF * day_steps(batch.step_s) * np.concatenate([np.tile(np.arange(1, h + 1), 2) for h in harmonics]) ** 2
+    ridge = np.diag(np.concatenate([[1e-9], stiff]))
     whole = terms.T @ terms
     out = np.zeros((len(batch.names), terms.shape[1]))
     for s, row in enumerate(values):
@@ -131,50 +129,63 @@ def _season(batch: Batch, log: bool, harmonics: tuple[int, int]) -> Floats:
     return out
 
 
-def _rest(batch: Batch, log: bool, harmonics: tuple[int, int], season: Floats) -> Floats:
-    """Return what the curve leaves [S, T], gaps carried forward, 0 before the first point."""
-    rest = _transformed(batch.values, log) - season @ _terms(batch.ts, harmonics).T
+def _rest(batch: Batch, log: bool, harmonics: tuple[int, int], season: Floats) -> tuple[Floats, Floats]:
+    """Return what the curve leaves [S, T], gaps carried forward, 0 before the first point; and the curve itself."""
+    curve = season @ _terms(batch.ts, harmonics).T
+    rest = _transformed(batch.values, log) - curve
     gap = np.isnan(rest)
     seen = np.maximum.accumulate(np.where(gap, -1, np.arange(rest.shape[1])), axis=1)
     out = np.take_along_axis(rest, np.maximum(seen, 0), axis=1)
-    return np.where(seen < 0, 0.0, out)
+    return np.where(seen < 0, 0.0, out), curve
 
 
 def _now(rest: Floats, at: Ints) -> Floats:
-    """Return the features [S, len(at), FEATURES - 1] that are known at the columns `at`."""
+    """Return the features [S, len(at), FEATURES - 2] that are known at the columns `at`."""
     sums = np.concatenate([np.zeros((len(rest), 1)), np.cumsum(rest, axis=1)], axis=1)
     low = np.maximum(at + 1 - MEAN_STEPS, 0)
+    here = rest[:, at]
     mean = (sums[:, at + 1] - sums[:, low]) / (at + 1 - low)
-    return np.stack([*(rest[:, np.maximum(at - lag, 0)] for lag in LAGS), mean], axis=2)
+    return np.stack([here, *(here - rest[:, np.maximum(at - lag, 0)] for lag in LAGS), here - mean], axis=2)
 
 
 def _yesterday(rest: Floats, steps: int, day: int) -> Floats:
-    """Return [S, steps] the remainder a whole number of days before each step; 0 where the batch does not reach back."""
+    """Return [S, steps] the remainder's change a whole number of days ago, from now's to each step's time of day; 0 where the
+    batch does not reach back."""
     ahead = np.arange(1, steps + 1)
-    source = rest.shape[1] - 1 + ahead - -(-ahead // day) * day
-    return np.where(source >= 0, rest[:, np.maximum(source, 0)], 0.0)
+    back = -(-ahead // day) * day
+    now = rest.shape[1] - 1
+    return _moved(rest, now + ahead - back, now - back)
 
 
-def _direct(rest: Floats, seen: NDArray[np.bool_], knots: Ints, day: int) -> Floats:
-    """Return the coefficients [S, K, FEATURES] of the regression per horizon, shrunk to those of all series together."""
+def _moved(rest: Floats, to: Ints, since: Ints) -> Floats:
+    change = rest[:, np.maximum(to, 0)] - rest[:, np.maximum(since, 0)]
+    return np.where(since >= 0, change, 0.0)
+
+
+def _direct(rest: Floats, curve: Floats, seen: NDArray[np.bool_], knots: Ints, day: int) -> Floats:
+    """Return the coefficients [S, K, FEATURES] of the regression per horizon, shrunk to those of all series together.
+
+    Each series is scaled by the spread of what is regressed, so that the pooled coefficients are of one kind.
+    """
     series, columns = rest.shape
     out = np.zeros((series, len(knots), FEATURES))
-    first = min(max(LAGS), columns - 1)
-    at = np.arange(first, columns, -(-columns // MOST_ROWS))
+    at = np.arange(min(max(LAGS), columns - 1), columns, -(-columns // MOST_ROWS))
     common = _now(rest, at)
-    zero = SMALL * np.eye(FEATURES)
     for k, h in enumerate(knots):
         usable = at + h < columns
         now = at[usable]
         if not now.size:
             continue
-        source = now + h - -(-h // day) * day
-        lag = np.where(source >= 0, rest[:, np.maximum(source, 0)], 0.0)
-        x = np.concatenate([common[:, usable], lag[:, :, None]], axis=2)
-        weighted = (x * (seen[:, now] & seen[:, now + h])[:, :, None]).transpose(0, 2, 1)
-        gram = weighted @ x
-        right = (weighted @ rest[:, now + h, None])[:, :, 0]
-        pooled = np.linalg.solve(gram.sum(axis=0) + zero, right.sum(axis=0))
+        back = -(-h // day) * day
+        own = (curve[:, now + h] - curve[:, now], _moved(rest, now + h - back, now - back))
+        x = np.concatenate([np.stack(own, axis=2), common[:, usable]], axis=2)
+        weight = (seen[:, now] & seen[:, now + h]).astype(np.float64)
+        goal = (rest + curve)[:, now + h] - (rest + curve)[:, now]
+        power = (weight * np.square(rest[:, now])).sum(axis=1) / np.maximum(weight.sum(axis=1), 1)
+        weight /= np.where(power > 0, power, 1.0)[:, None]
+        weighted = (x * weight[:, :, None]).transpose(0, 2, 1)
+        gram, right = weighted @ x, (weighted @ goal[:, :, None])[:, :, 0]
+        pooled = np.linalg.solve(gram.sum(axis=0) + ZERO * np.eye(FEATURES), right.sum(axis=0))
         prior = PSEUDO * np.eye(FEATURES)
         out[:, k] = np.linalg.solve(gram + prior, (right + PSEUDO * pooled)[:, :, None])[:, :, 0]
     return out
