@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from coldaisle import commands_sql  # noqa: F401  (registers itself)
+from coldaisle import commands_control, commands_forecast, commands_sql  # noqa: F401  (they register themselves)
 from coldaisle.cli import CONFIG, DATA, REPORT, STATE, Duration, cli
 
 
