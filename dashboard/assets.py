@@ -1,7 +1,9 @@
 """The page's files and the chart library, compressed once, with cache headers. Nothing comes from elsewhere."""
 
+import ast
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,6 +19,9 @@ TYPES = {
 }
 PLOTLY = "plotly.js"
 """served from the installed package `plotly`, which brings its own minified bundle"""
+
+
+_STYLE = re.compile(r"""createElement\("style"\);\w+\.id="[^"]*",\w+\.textContent='((?:[^'\\]|\\.)*)'""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,14 @@ def asset(name: str) -> Asset | None:
         body = file.read_bytes()
     etag = '"' + hashlib.sha256(body).hexdigest()[:20] + '"'
     return Asset(kind=TYPES[suffix], body=body, packed=gzip.compress(body, compresslevel=6, mtime=0), etag=etag)
+
+
+@cache
+def inline_styles() -> tuple[str, ...]:
+    """Return the texts of the <style> elements that the chart library makes: an empty one, and a bundled style sheet."""
+    library = asset(PLOTLY)
+    found = _STYLE.findall(library.body.decode()) if library else []
+    return ("", *(ast.literal_eval(f"'{text}'") for text in found))
 
 
 def respond(name: str, request: Request) -> Response:

@@ -1,6 +1,8 @@
 """What stands before every answer: the token, the Host header, and the headers that keep a browser strict."""
 
+import base64
 import hmac
+from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
@@ -8,29 +10,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard.assets import inline_styles
 from dashboard.settings import LOOPBACK
 
 COOKIE = "coldaisle"
 OPEN = ("/health",)
 """tells nothing but whether the page is well"""
-# The chart library makes one empty <style> and fills it rule by rule: the hash is that of the empty text. It also sets a few
-# style attributes, which no hash can name.
-EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        f"style-src-elem 'self' {EMPTY}",
-        "style-src-attr 'unsafe-inline'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -39,12 +25,34 @@ HEADERS = {
 }
 
 
+def policy() -> str:
+    """Return the Content-Security-Policy: nothing but our own files, and the style elements that the chart library makes.
+
+    The library also sets a few style attributes, which no hash can name; scripts are never inline.
+    """
+    styles = " ".join(f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'" for text in inline_styles())
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            f"style-src-elem 'self' {styles}",
+            "style-src-attr 'unsafe-inline'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
 class Guard:
     """ASGI middleware. With a token: `Authorization: Bearer`, or a cookie that `?token=` sets once."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         """`token` None = everybody on loopback may look; then foreign Host headers are refused (DNS rebinding)."""
         self.app, self.token = app, token
+        self._headers = {"Content-Security-Policy": policy(), **HEADERS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -55,7 +63,7 @@ class Guard:
         async def strict(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
 

@@ -10,8 +10,10 @@ acted AS (
     GROUP BY decision_id
 ),
 result AS (
-    SELECT action_id, arg_max(status, (ts, k_offset)) AS status, min(latency_s) AS latency_s
-    FROM outcomes WHERE arrived_at > $since AND status NOT IN ('expired', 'reverted') GROUP BY action_id
+    -- How it began counts, not that a lease ended later; an action that lifts has only its end.
+    SELECT action_id, min(latency_s) AS latency_s,
+        coalesce(arg_max(status, (ts, k_offset)) FILTER (status NOT IN ('expired', 'reverted')), max(status)) AS status
+    FROM outcomes WHERE arrived_at > $since GROUP BY action_id
 )
 SELECT r.ts, r.policy, r.target, r.kind, r.max_mhz, r.no_change, r.reason, r.binding_constraint, r.counterfactual, r.probability,
     a.mode, o.status AS outcome, o.latency_s
