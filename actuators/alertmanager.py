@@ -20,7 +20,7 @@ class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """Where Alertmanager listens, and what every alert bears."""
 
     url: str = "http://127.0.0.1:9093"
-    labels: dict[str, str] = {"job": "coldaisle"}
+    labels: dict[str, str] = msgspec.field(default_factory=lambda: {"job": "coldaisle"})
     """static labels; an alert's own win"""
     generator_url: str = ""
     """where a person finds out why"""
@@ -40,7 +40,8 @@ class Alertmanager:
         if url.scheme not in {"http", "https"} or not url.host:
             raise ConfigError(f"alertmanager: url = {settings.url!r}: give http://host:port")
         self._settings, self._wall = settings, wall
-        self._client = httpx.Client(base_url=url, timeout=settings.timeout_s, trust_env=False)
+        no_idle = httpx.Limits(max_keepalive_connections=0)  # nobody closes an actuator: it may leave no connection open
+        self._client = httpx.Client(base_url=url, timeout=settings.timeout_s, trust_env=False, limits=no_idle)
 
     def read(self, action: Action) -> str:
         """Return what fires for the target, as text."""

@@ -57,7 +57,11 @@ class Journal:
         except OSError:
             self.close()
             raise ConfigError(f"journal {path}: another agent owns it; stop that one, or give this one its own state") from None
-        self._lines = self._replay()
+        try:
+            self._lines = self._replay()
+        except ConfigError:
+            self.close()
+            raise
         self._compact()
 
     def hold(self, action: Action) -> None:

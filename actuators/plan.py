@@ -70,12 +70,12 @@ def plan(
     rest: list[Action] = []
     for target in sorted({*wanted, *in_force}):
         want, held = wanted.get(target), in_force.get(target)
-        if want is not None and (want.mode == "observe" or isinstance(want.value, Revert)):
+        if want is not None and isinstance(want.value, Revert):
             want = None
         if held is not None and (isinstance(held.value, Revert) or made.age_s(held) >= held.lease_s):
             held = None
         if want is not None and held is None:
-            urgent.append(made.issue(want))
+            urgent.extend([made.issue(want)] if want.mode != "observe" else [])
         elif want is not None and held is not None:
             action, first = _change(want, held, made)
             (urgent if first else rest).extend(action)
@@ -155,7 +155,7 @@ class _Maker:
 
 def _change(want: Wanted, held: Action, made: _Maker) -> tuple[list[Action], bool]:
     """Actions for a target that is wanted and held, and whether they protect (and so go first)."""
-    if held.mode == "enforce" and want.mode != "enforce":
+    if want.mode == "observe" or (held.mode == "enforce" and want.mode != "enforce"):
         return [made.revert(held, f"mode of {want.policy or 'its policy'} is now {want.mode}")], False
     value = within(want.value, want.bounds)
     illegal = bool(outside(held.value, want.bounds))
