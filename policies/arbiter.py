@@ -178,7 +178,7 @@ def _held_back(
     limit_w = settings.ramp_share * float(index.row_limit_w[row])
     # one at least, so that a server larger than the ramp is released at all
     free = (np.cumsum(rise_w) <= limit_w) | (np.arange(len(server)) == 0)
-    free &= ~reverted & ~(issued & index.saas[server])
+    free &= np.logical_not(reverted) & ~(np.bool_(issued) & index.saas[server])
     return [(i, action, clock) for (i, action, clock, _), may in zip(releases, free.tolist(), strict=True) if not may]
 
 

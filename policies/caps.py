@@ -15,7 +15,7 @@ from contracts.control import Bounds, Decision
 from contracts.view import Floats, View
 from policies.band import Band
 from policies.decisions import FORECAST, Because, cap, no_change
-from policies.order import CHEAP, Ladder, OrderSettings, Share, Tier, in_force, ladder, lower
+from policies.order import CHEAP, Ladder, OrderSettings, Share, Tier, ladder, queue
 from policies.present import Freshness, Present, present
 from policies.probability import Exceedance, Fan, exceedance, fan
 
@@ -29,7 +29,7 @@ class CapsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     early: Band = Band(tighten=0.95, goal=0.93, release=0.88)
     early_level: Level = 0.999
     early_s: Seconds = 900.0
-    late: Band = Band(tighten=0.99, goal=0.97, release=0.955)
+    late: Band = Band(tighten=0.995, goal=0.98, release=0.965)
     late_level: Level = 0.99
     late_s: Seconds = 120.0
     """out-of-band caps take up to 40 s (POLCA B2), one period of the forecast another 60 s"""
@@ -101,21 +101,18 @@ class Caps:
     def _needed(self, work: _Round, row: int) -> Floats:
         """[servers] clocks for the early and the late need of a row."""
         settings, now = self.settings, work.now
-        members, limit = work.view.index.server_row == row, now.row_limit_w[row]
+        members, limit = work.view.index.server_row == row, float(now.row_limit_w[row])
         spike = max(0.0, float(np.nan_to_num(work.view.row_power_max_w[row] - work.view.row_power_w[row])))
         early, late = settings.early_spike_share * limit, settings.late_spike_share * limit
         if work.rows.known[row]:
             early = work.rows.rise(settings.early_level, settings.early_s)[row]
             late = work.rows.rise(settings.late_level, settings.late_s)[row]
-        demand = now.row_demand_w[row]
-        last = Tier(max(Tier))
-        free = in_force(work.steps, members, work.wall_w, CHEAP)
-        all_of = in_force(work.steps, members, work.wall_w, last)
-        need = settings.early.need(demand + max(spike, early), free, limit)
-        _, _, count = lower(work.steps, members, work.wall_w, need, CHEAP)
-        need = settings.late.need(demand + max(spike, late), all_of, limit)
-        clock, _, _ = lower(work.steps, members, work.wall_w, need, last, at_least=count)
-        return clock
+        demand = float(now.row_demand_w[row])
+        last, line = Tier(max(Tier)), queue(work.steps, members, work.wall_w)
+        need = settings.early.need(demand + max(spike, early), line.in_force(CHEAP), limit)
+        ahead = line.count(need, CHEAP)
+        need = settings.late.need(demand + max(spike, late), line.in_force(last), limit)
+        return line.lower(work.view.index.max_clock_mhz, max(ahead, line.count(need, last)))
 
     def _static(self, work: _Round, row: int) -> Floats:
         """[servers] clocks that hold the row within its limit whatever it does."""
@@ -126,8 +123,8 @@ class Caps:
         everyone = replace(work.now, demand_w=peak, cap_works=np.ones(len(peak), dtype=np.bool_))
         steps = ladder(work.view, everyone, self.settings.order)
         need = float(work.now.plant.server_power_w(peak)[members].sum() - self.settings.late.goal * work.now.row_limit_w[row])
-        clock, _, _ = lower(steps, members, steps.gpu_w * work.now.wall_per_w[:, None], need, Tier(max(Tier)))
-        return clock
+        line = queue(steps, members, steps.gpu_w * work.now.wall_per_w[:, None])
+        return line.lower(top, line.count(need, Tier(max(Tier))))
 
     def _because(self, work: _Round, row: int) -> Because:
         now, name = work.now, work.view.topology.rows[row].name

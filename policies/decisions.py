@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 
 from contracts.control import Bounds, ClockCap, Decision, Value
@@ -26,7 +27,12 @@ class Because:
 
 def decision_id(policy: str, target: str, at: datetime, salt: str = "") -> str:
     """Return the id of what `policy` decides on `target` at `at`: the same inputs give the same id."""
-    return blake2b(f"{policy}|{target}|{at.isoformat()}|{salt}".encode(), digest_size=8).hexdigest()
+    return blake2b(f"{policy}|{target}|{_stamp(at)}|{salt}".encode(), digest_size=8).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _stamp(at: datetime) -> str:
+    return at.isoformat()
 
 
 def want(

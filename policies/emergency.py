@@ -16,7 +16,7 @@ from contracts.control import Bounds, Decision, Weights
 from contracts.view import Bools, Floats, View
 from policies.band import Band
 from policies.decisions import EMERGENCY, Because, cap, no_change, want
-from policies.order import CHEAP, Ladder, OrderSettings, Tier, in_force, ladder, lower
+from policies.order import CHEAP, Ladder, OrderSettings, Tier, ladder, lower
 from policies.present import Freshness, Present, present
 from policies.shares import Instance, quantised
 
@@ -76,16 +76,14 @@ class Emergency:
         members, gain = view.index.server_row == row, steps.gpu_w * now.wall_per_w[:, None]
         peak = now.plant.server_power_w(np.maximum(now.demand_w, now.plant.peak_gpu_power_w()))[members].sum()
         demand = now.row_demand_w[row] if now.row_fresh[row] else peak
-        last = Tier(max(Tier))
-        need = self.settings.power.need(float(demand), in_force(steps, members, gain, last), float(now.row_limit_w[row]))
-        return lower(steps, members, gain, need, last)[0]
+        limit = float(now.row_limit_w[row])
+        return lower(steps, members, gain, self.settings.power, float(demand), limit, Tier(max(Tier)))[0]
 
     def _air(self, view: View, now: Present, steps: Ladder, aisle: int) -> Floats:
         """[servers] clocks of SaaS that bring an aisle's airflow within its supply, as far as SLOs hold."""
         members, gain = view.index.server_aisle == aisle, steps.gpu_w * now.cfm_per_w[:, None]
         supply, demand = float(now.aisle_supply_cfm[aisle]), float(now.aisle_demand_cfm[aisle])
-        need = self.settings.air.need(demand, in_force(steps, members, gain, CHEAP), supply)
-        return lower(steps, members, gain, need, CHEAP)[0]
+        return lower(steps, members, gain, self.settings.air, demand, supply, CHEAP)[0]
 
     def _because(self, view: View, row: int | None, aisle: int | None, lost: Sequence[str]) -> Because:
         what = f"{view.topology.rows[row].name} power" if row is not None else ""

@@ -14,7 +14,7 @@ from contracts.control import Bounds, Decision
 from contracts.view import Bools, Floats, View
 from policies.band import Band, OfLimit
 from policies.decisions import BRAKE, MEASURED, Because, cap, no_change
-from policies.order import Ladder, OrderSettings, Share, Tier, in_force, ladder, lower
+from policies.order import Ladder, OrderSettings, Share, Tier, ladder, lower
 from policies.present import Freshness, Present, present
 
 NAME = "guard"
@@ -46,8 +46,8 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 def guard(view: View, settings: GuardSettings) -> list[Decision]:
     """Return the caps that measured row power demands now; hysteresis comes from the caps in force."""
-    now, steps = present(view, settings.freshness), None
-    answering = _answering(view)
+    now, answering = present(view, settings.freshness), _answering(view)
+    brake_clock = np.array([h.brake_clock_mhz for h in view.topology.hardware], dtype=np.float64)[view.index.server_hardware]
     decisions: list[Decision] = []
     for row, name in enumerate(r.name for r in view.topology.rows):
         if not now.row_fresh[row]:
@@ -56,24 +56,21 @@ def guard(view: View, settings: GuardSettings) -> list[Decision]:
                 decisions.append(no_change(NAME, f"clock_cap/{name}", reason, at=view.now))
             continue
         p = float(now.row_w[row] / now.row_limit_w[row]) if now.row_limit_w[row] > 0 else float("inf")
-        if p > settings.overload.tighten or row in answering:
-            steps = steps or ladder(view, now, settings.order)
-        decisions.extend(
-            _row(view, now, settings, row, p, steps if p > settings.overload.tighten or row in answering else None)
-        )
+        steps = ladder(view, now, settings.order) if p > settings.overload.tighten or row in answering else None
+        decisions.extend(_row(view, now, settings, row, p, steps, brake_clock))
     return decisions
 
 
-def _row(view: View, now: Present, settings: GuardSettings, row: int, p: float, steps: Ladder | None) -> list[Decision]:
+def _row(
+    view: View, now: Present, settings: GuardSettings, row: int, p: float, steps: Ladder | None, brake_clock: Floats
+) -> list[Decision]:
     """Decisions for one row at `p` of its limit; `steps` where an overload has to be answered."""
     index, members = view.index, view.index.server_row == row
     clock = np.where(members, _thresholds(view, now, settings, row, p), index.max_clock_mhz)
     braked = np.zeros(len(clock), dtype=np.bool_)
-    brake_clock = np.array([view.topology.hardware[k].brake_clock_mhz for k in index.server_hardware], dtype=np.float64)
     if steps is not None:
         down, braked = _overload(view, now, settings, row, steps, brake_clock)
         clock = np.minimum(clock, down)
-    braked |= members & (now.cap_mhz <= brake_clock + 1.0) & (p > settings.overload.tighten - settings.hysteresis)
     clock = np.where(braked, brake_clock, clock)
     name, share = view.topology.rows[row].name, f"{100 * p:.1f} %"
     because = Because(reason=f"{name} draws {share} of its limit, measured", constraint=f"{name} power")
@@ -141,21 +138,25 @@ def _overload(
 ) -> tuple[Floats, Bools]:
     """[servers] clocks that bring the row to its goal, and who is braked because clocks within the bounds do not suffice.
 
-    Caps on their way count, so that one overload is not answered twice; the brake follows the same order of sacrifice.
+    In-band caps on their way count, so that one overload is not answered twice. The brake takes SaaS first, and no more
+    servers than needed (POLCA's takes all).
     """
     index, members = view.index, view.index.server_row == row
     wall_w = steps.gpu_w * now.wall_per_w[:, None]
-    limit, last = float(now.row_limit_w[row]), Tier(max(Tier))
+    limit = float(now.row_limit_w[row])
     demand = float(now.row_demand_w[row])
-    need = settings.overload.need(demand, in_force(steps, members, wall_w, last), limit)
-    clock, saved, _ = lower(steps, members, wall_w, need, last)
-    left = demand - saved - settings.overload.tighten * limit
-    braked = np.zeros(len(clock), dtype=np.bool_)
-    if left > 0:
-        share = now.plant.clock_power_share(brake_clock, index.max_clock_mhz)
-        more_w = now.demand_w * np.maximum(steps.share[:, -1] - share, 0.0) * now.wall_per_w * now.cap_works
-        order = np.lexsort((-more_w, index.high, index.iaas))
+    clock, _ = lower(steps, members, wall_w, settings.overload, demand, limit, Tier(max(Tier)))
+    # only in-band clocks help within the ten seconds of a UPS: an IaaS cap counts once readings show it
+    soon = np.where(index.iaas, np.maximum(clock, now.shown_mhz), clock)
+    share = now.plant.clock_power_share(soon, index.max_clock_mhz)
+    expected = demand - float((now.demand_w * (1.0 - share) * now.wall_per_w * now.cap_works)[members].sum())
+    standing = members & (now.cap_mhz <= brake_clock + 1.0)
+    braked = standing & (expected > (settings.overload.tighten + settings.overload.goal) / 2 * limit)
+    if expected > settings.overload.tighten * limit:
+        stopped = now.plant.clock_power_share(brake_clock, index.max_clock_mhz)
+        more_w = now.demand_w * np.maximum(share - stopped, 0.0) * now.wall_per_w * now.cap_works
+        order = np.lexsort((-more_w, index.high, index.iaas, ~standing))
         order = order[members[order] & (more_w[order] > 0)]
-        count = int(np.searchsorted(np.cumsum(more_w[order]), left)) + 1
+        count = int(np.searchsorted(np.cumsum(more_w[order]), expected - settings.overload.goal * limit)) + 1
         braked[order[:count]] = True
     return clock, braked

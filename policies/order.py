@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from contracts.view import Bools, Floats, Ints, View
+from policies.band import Band
 from policies.present import Present
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -46,8 +47,9 @@ class OrderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     safe_share: Share = 0.505
     """SaaS: lowest clock at which its SLO is expected to hold; 1000 of 1980 MHz (TBT x 1.39, DynamoLLM's profile)"""
-    iaas_share: Share = 0.787
-    """IaaS: the first clock asked for; POLCA's T2 clock, 1110 of 1410 MHz [MEM for 1410]"""
+    iaas_share: Share = 0.56
+    """IaaS: the first clock asked for, 1110 of 1980 MHz [A]: few machines deeply rather than many a little, since cap-seconds
+    count machines, and cap x fraction, TAPAS's measure, is the same for both (power is nearly linear in the clock)"""
     step_mhz: Annotated[float, msgspec.Meta(ge=15, le=300)] = 60.0
     """grid of the caps, so that they do not flutter; a multiple of the hardware's 15 MHz"""
     good_pct: Percent = 98.0
@@ -81,7 +83,18 @@ class Ladder:
 
 
 def ladder(view: View, now: Present, settings: OrderSettings) -> Ladder:
-    """Return the ladder of all servers."""
+    """Return the ladder of all servers (the last one made is kept: every policy of a tick asks for the same)."""
+    global _last
+    known = _last
+    if known is None or known[0] is not now or known[1] != settings:
+        known = _last = (now, settings, _ladder(view, now, settings))
+    return known[2]
+
+
+_last: tuple[Present, OrderSettings, Ladder] | None = None
+
+
+def _ladder(view: View, now: Present, settings: OrderSettings) -> Ladder:
     index = view.index
     top = index.max_clock_mhz
     steps = int(np.ceil(np.max((top - index.min_clock_mhz) / settings.step_mhz, initial=1.0)))
@@ -148,31 +161,74 @@ def _tiers(view: View, now: Present, clock: Floats, settings: OrderSettings) -> 
     return tiers.astype(np.int64)
 
 
-def lower(
-    steps: Ladder, members: Bools, gain: Floats, need: float, last: Tier, *, at_least: int = 0
-) -> tuple[Floats, float, int]:
-    """Lower clocks of `members` in the order of sacrifice until `need` is saved, going no further than tier `last`.
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """The steps of some servers in the order of sacrifice; whoever needs more takes more of them from the front.
 
-    `gain` [S, K]: what each step saves, in the unit of `need`. `at_least`: how many steps of the order are taken in any case.
-    Returns the clock of every server [S] (its maximum where untouched), what is saved, and the number of steps taken.
-    More need never raises a clock: the steps taken are always a prefix of one order, which `need` does not touch.
+    A step comes after those above it on its server, so any number of steps from the front is a set of clocks; and more need
+    never raises a clock.
     """
-    clock = steps.clock_mhz[:, 0].copy()
+
+    server: Ints
+    clock_mhz: Floats
+    """where each step leads"""
+    tier: Ints
+    held: Bools
+    gain: Floats
+    saved: Floats
+    """saved by all steps up to each"""
+
+    def count(self, need: float, last: Tier) -> int:
+        """Return how many steps from the front save `need`, or all up to tier `last`."""
+        end = int(np.searchsorted(self.tier, last, side="right"))
+        if need <= 0 or end == 0:
+            return 0
+        return min(int(np.searchsorted(self.saved[:end], need * (1 - 1e-9))) + 1, end)
+
+    def saving(self, count: int) -> float:
+        """Return what the first `count` steps save."""
+        return float(self.saved[count - 1]) if count else 0.0
+
+    def in_force(self, last: Tier) -> float:
+        """Return what the caps in force save up to tier `last`, once they have taken effect."""
+        end = int(np.searchsorted(self.tier, last, side="right"))
+        return float(self.gain[:end][self.held[:end]].sum())
+
+    def lower(self, clock_mhz: Floats, count: int) -> Floats:
+        """Return `clock_mhz` [S] with the first `count` steps taken."""
+        clock = clock_mhz.copy()
+        np.minimum.at(clock, self.server[:count], self.clock_mhz[:count])
+        return clock
+
+
+def queue(steps: Ladder, members: Bools, gain: Floats) -> Queue:
+    """Put the steps of `members` [S] in order: by tier, those in force first, then by loss per watt; ties by position.
+
+    `gain` [S, K]: what each step saves, in any unit.
+    """
     some = np.flatnonzero(members)
     tier, held, gains = steps.tier[some], steps.held[some], gain[some]
-    inside = (tier <= last) & ((gains > 0) | held)
-    if (need <= 0 and at_least == 0) or not inside.any():
-        return clock, 0.0, 0
-    server, step = np.nonzero(inside)
-    order = np.lexsort((step, server, steps.loss[some][inside], ~held[inside], tier[inside]))
-    server, step, saved = some[server[order]], step[order], np.cumsum(gains[inside][order])
-    count = int(np.searchsorted(saved, need * (1 - 1e-9))) + 1 if need > 0 else 0
-    count = min(max(count, at_least), len(saved))
-    np.minimum.at(clock, server[:count], steps.clock_mhz[server[:count], step[:count] + 1])
-    return clock, float(saved[count - 1]) if count else 0.0, count
+    server, step = np.nonzero((gains > 0) | held)
+    order = np.lexsort((step, server, steps.loss[some[server], step], ~held[server, step], tier[server, step]))
+    server, step = server[order], step[order]
+    taken = gains[server, step]
+    return Queue(
+        server=some[server],
+        clock_mhz=steps.clock_mhz[some[server], step + 1],
+        tier=tier[server, step],
+        held=held[server, step],
+        gain=taken,
+        saved=np.cumsum(taken),
+    )
 
 
-def in_force(steps: Ladder, members: Bools, gain: Floats, last: Tier) -> float:
-    """Return what the caps in force save among `members` up to tier `last`, once they have taken effect."""
-    some = np.flatnonzero(members)
-    return float(gain[some][steps.held[some] & (steps.tier[some] <= last)].sum())
+def lower(
+    steps: Ladder, members: Bools, gain: Floats, band: Band, demand: float, limit: float, last: Tier
+) -> tuple[Floats, float]:
+    """Lower clocks of `members` until `demand` fits the band of `limit`, going no further than tier `last`.
+
+    `gain`, `demand` and `limit` are in one unit. Returns the clock of every server [S] and what is saved.
+    """
+    line = queue(steps, members, gain)
+    count = line.count(band.need(demand, line.in_force(last), limit), last)
+    return line.lower(steps.clock_mhz[:, 0], count), line.saving(count)

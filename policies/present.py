@@ -44,6 +44,8 @@ class Present:
     """[S] clock cap in force; the maximum clock where there is none"""
     cap_works: Bools
     """[S] False where the node refused or failed the cap in force"""
+    shown_mhz: Floats
+    """[S] the clock that readings show: between the cap in force and the maximum"""
     gpu_known: Bools
     """[S] every GPU's power is fresh"""
     gpu_w: Floats
@@ -71,7 +73,21 @@ class Present:
 
 
 def present(view: View, freshness: Freshness) -> Present:
-    """Return what the View means. Uses the learnt plant, or the data sheets' while there is none."""
+    """Return what the View means, with the learnt plant, or the data sheets' while there is none.
+
+    The last one made is kept: every policy of a tick asks for the same, and a View never changes.
+    """
+    global _last
+    known = _last
+    if known is None or known[0] is not view or known[1] != freshness:
+        known = _last = (view, freshness, _present(view, freshness))
+    return known[2]
+
+
+_last: tuple[View, Freshness, Present] | None = None
+
+
+def _present(view: View, freshness: Freshness) -> Present:
     index, plant, note = view.index, view.plant, ""
     if plant is None:
         plant, note = DataSheet(view), "no plant learnt yet: data sheets' figures"
@@ -96,6 +112,7 @@ def present(view: View, freshness: Freshness) -> Present:
         aisle_supply_cfm=aisle_supplies_cfm(view),
         cap_mhz=cap_mhz,
         cap_works=works,
+        shown_mhz=shown,
         gpu_known=known,
         gpu_w=gpu_w,
         hottest_c=hottest,

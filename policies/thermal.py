@@ -17,7 +17,7 @@ from contracts.control import Bounds, Decision
 from contracts.view import Bools, Floats, View
 from policies.band import Band
 from policies.decisions import FORECAST, Because, cap, no_change
-from policies.order import CHEAP, Ladder, OrderSettings, in_force, ladder, lower
+from policies.order import CHEAP, Ladder, OrderSettings, ladder, lower
 from policies.present import Freshness, Present, present
 from policies.probability import Fan, exceedance, fan
 
@@ -123,8 +123,7 @@ class Thermal:
             would_be_c = now.plant.gpu_c(warmer, now.demand_w) + heat.bias_k + heat.rise_k
             if over[0] <= 0 or not (members & (would_be_c > index.slowdown_c)).any():
                 continue
-            need = self.settings.air.need(demand, in_force(steps, members & index.saas, gain, CHEAP), supply)
-            lowered, saved, _ = lower(steps, members & index.saas, gain, need, CHEAP)
+            lowered, saved = lower(steps, members & index.saas, gain, self.settings.air, demand, supply, CHEAP)
             clock = np.minimum(clock, lowered)
             after = max(demand - max(saved, shown) - supply, 0.0) / supply
             relief[members] = self.settings.recirculation_k * (over[1] - after)
