@@ -117,7 +117,7 @@ def _read(
             due = now + settings.commit_s
         pending += records
         size += sum(len(r.value) for r in records)
-        over = bool(drain_until) and (now > drain_until or (not records and not paused))
+        over = bool(drain_until) and (now > drain_until or (not records and not paused and subscription.lag() == 0))
         if pending and (over or now >= due or size >= settings.commit_bytes):
             if writer.offer(pending):
                 pending, size = [], 0

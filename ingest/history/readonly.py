@@ -6,7 +6,7 @@ The gates that hold for the whole database (no file access, no extensions, locke
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -29,22 +29,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_bytes: int = 512 * 2**20
 
 
-def ask(
-    con: duckdb.DuckDBPyConnection,
-    sql: str,
-    params: Mapping[str, Any] | None,
-    limits: Limits,
-    entered: Callable[[duckdb.DuckDBPyConnection], None] = lambda _: None,
-) -> pa.Table:
-    """Run one SELECT (or EXPLAIN, DESCRIBE, SHOW, SUMMARIZE) on a cursor of `con` of its own and return its rows.
+def ask(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any] | None, limits: Limits) -> pa.Table:
+    """Run one SELECT (or EXPLAIN, DESCRIBE, SHOW, SUMMARIZE) on a connection of its own and return its rows.
 
-    `params` are the `$name` parameters; aware datetimes become naive UTC. `entered` is told the cursor before it starts, so
-    that another thread may interrupt it. Raises HistoryError with one line: a statement that is not allowed or wrong, more
-    than `limits` permit, no memory, interrupted.
+    `params` are the `$name` parameters; aware datetimes become naive UTC. Another thread may interrupt the cursor. Raises
+    HistoryError with one line: a statement that is not allowed or wrong, more than `limits` permit, no memory, interrupted.
     """
     values = {name: plain(value) for name, value in (params or {}).items()}
-    _check(con, sql, values)
-    cursor = con.cursor()
+    _check(cursor, sql, values)
     late = threading.Event()
 
     def end() -> None:
@@ -55,7 +47,6 @@ def ask(
     timer = threading.Timer(limits.timeout_s, end)
     timer.daemon = True
     try:
-        entered(cursor)
         timer.start()
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         return _read(cursor, sql, values, limits)
@@ -65,7 +56,6 @@ def ask(
         raise HistoryError(f"query: {one_line(error)}") from error
     finally:
         timer.cancel()
-        cursor.close()  # with its transaction
 
 
 def one_line(error: BaseException) -> str:

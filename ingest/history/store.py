@@ -50,6 +50,8 @@ class History:
         self.settings = settings or StoreSettings()
         self._wall = wall or (lambda: datetime.now(UTC))
         self._con: duckdb.DuckDBPyConnection | None = None
+        self._desk: duckdb.DuckDBPyConnection | None = None
+        """only makes cursors for questions: the writer's own connection is busy"""
         self._offsets: dict[tuple[str, int], int] = {}
         self._sources: set[tuple[str, str]] = set()
         self._finished: list[tuple[Any, ...]] = []
@@ -69,6 +71,7 @@ class History:
             tables.create(self._con, self.cluster_id)
             # From here on nobody changes a setting, the owner included.
             self._con.execute("SET lock_configuration = true")
+            self._desk = self._con.cursor()
             self._recall()
         except HistoryError:
             self.close()
@@ -85,6 +88,10 @@ class History:
         with contextlib.suppress(duckdb.Error):  # a full disk must not keep us from leaving; bookkeeping only
             self._write_commits(self._con)
         self.interrupt()
+        with self._lock:
+            if self._desk is not None:
+                self._desk.close()
+            self._desk = None
         self._con.close()
         self._con = None
 
@@ -129,18 +136,17 @@ class History:
 
     def arrow(self, sql: str, params: Mapping[str, Any] | None = None, limits: Limits | None = None) -> Any:
         """As `query`, as a pyarrow Table and with limits of its own."""
-        entered: list[duckdb.DuckDBPyConnection] = []
-
-        def enter(cursor: duckdb.DuckDBPyConnection) -> None:
-            entered.append(cursor)
-            with self._lock:
-                self._asking.add(cursor)
-
+        with self._lock:  # a connection refuses a second call while one runs, making a cursor included
+            if self._desk is None:
+                raise HistoryError(f"history {str(self.path)!r} is not open")
+            cursor = self._desk.cursor()
+            self._asking.add(cursor)
         try:
-            return ask(self._open(), sql, params, limits or self.settings.limits, enter)
+            return ask(cursor, sql, params, limits or self.settings.limits)
         finally:
             with self._lock:
-                self._asking.difference_update(entered)
+                self._asking.discard(cursor)
+            cursor.close()  # with its transaction
 
     def series(self, target: str, *, as_of: datetime, since: datetime, step_s: int = 300) -> pl.DataFrame:
         """Long frame (ts, series, value), see `contracts.ports.HistoryReader`."""

@@ -1,7 +1,8 @@
 """Small logs for tests of the history: records as a broker would bring them, and the story of one capped node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from contracts.control import Action, Alert, Bounds, ClockCap, Decision, Outcome
 from contracts.ports import Record
 from ingest.codec import encode, frame_of
 from ingest.headers import cloud_event
+from ingest.history.frames import MicroBatch, micro_batch
 from ingest.records import CONTENT_ARROW, encode_record
 from tests.factories import NOW, make_topology
 
@@ -48,8 +50,26 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
+def gpu_batches(count: int, rows: int) -> Iterator[MicroBatch]:
+    """`count` batches of one record each, `rows` GPUs in it."""
+    log = Log()
+    for i in range(count):
+        at = NOW + timedelta(seconds=i)
+        columns: dict[str, list[Any]] = {
+            "ts": [at] * rows,
+            "node": [f"n{k // 8}" for k in range(rows)],
+            "gpu": [k % 8 for k in range(rows)],
+            "power_w": [400.0] * rows,
+        }
+        yield micro_batch([log.rows("gpu", columns, at)], lambda wall: wall)
+
+
+@cache
 def story() -> Log:
-    """Ten minutes before NOW and five after: two rows, one capped node, its forecast, decision, outcome, alert, requests."""
+    """Return ten minutes before NOW and five after: a capped node, its forecast, decision, outcome, alert; requests.
+
+    Made once: leave it as it is.
+    """
     log = Log()
     topology = make_topology()
     log.record("state", topology, ago(3600), key="topology")
