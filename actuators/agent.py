@@ -5,7 +5,7 @@ Knows nothing of Kafka: its process feeds it actions and publishes its outcomes.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -99,21 +99,19 @@ class Agent:
             log.warning("%d leases were left in force by a crash; reverting them", len(self._leases))
         return [o for target in sorted(self._leases) for o in self._end(target, "reverted", "left in force by a crash")]
 
-    def receive(self, action: Action) -> list[Outcome]:
-        """Obey one action, or refuse it with a reason. A renewal that finds all as it was returns nothing."""
-        refused = self._refusal(action)
-        if refused is not None:
-            cause, reason = refused
-            self.refusals[cause] += 1
-            return [] if cause == "node" else [self._report(outcome(action, "refused", reason=reason), action)]
-        self._newest[action.target] = action.created_wall
-        self._journal.saw(action.epoch)
-        if action.mode != "enforce":
-            return self._advise(action)
-        self._advised.pop(action.target, None)
-        if isinstance(action.value, Revert):
-            return self._revert(action)
-        return self._hold(action)
+    def receive(self, *actions: Action) -> list[Outcome]:
+        """Obey actions in their order, or refuse them with a reason. A renewal that finds all as it was returns nothing.
+
+        Give as many as there are: those that came together share one write of the journal.
+        """
+        outcomes: list[Outcome] = []
+        batch: dict[str, Action] = {}
+        for action in actions:
+            if action.target in batch:  # the journal's order must be the order of what happens to a target
+                outcomes += self._receive(batch.values())
+                batch = {}
+            batch[action.target] = action
+        return outcomes + self._receive(batch.values())
 
     def expire(self, wall: datetime) -> list[Outcome]:
         """Revert every lease that was not renewed by `wall`. Call several times a second; a failed revert is tried again."""
@@ -178,11 +176,50 @@ class Agent:
 
     # -- obeying --------------------------------------------------------------------------------------------------------
 
+    def _receive(self, actions: Iterable[Action]) -> list[Outcome]:
+        """Obey actions for different targets."""
+        outcomes: list[Outcome] = []
+        accepted: list[Action] = []
+        for action in actions:
+            refused = self._refusal(action)
+            if refused is None:
+                accepted.append(action)
+                self._newest[action.target] = action.created_wall
+                self._journal.saw(action.epoch)
+                continue
+            cause, reason = refused
+            self.refusals[cause] += 1
+            if cause != "node":
+                outcomes.append(self._report(outcome(action, "refused", reason=reason), action))
+        unsafe = self._write_down([a for a in accepted if a.mode == "enforce" and not isinstance(a.value, Revert)])
+        for action in accepted:
+            if action.target in unsafe:
+                outcomes.append(self._report(outcome(action, "failed", reason=unsafe[action.target]), action))
+            else:
+                outcomes += self._obey(action)
+        return outcomes
+
+    def _write_down(self, actions: Sequence[Action]) -> dict[str, str]:
+        """Note in the journal what is about to be applied; return target -> why it must not be touched."""
+        if not actions:
+            return {}
+        try:
+            self._journal.hold(actions)
+        except OSError as error:
+            reason = f"journal {self._journal.path}: {error.strerror}; not applied, since a crash could not undo it"
+            return {action.target: reason for action in actions if action.target not in self._leases}
+        return {}
+
+    def _obey(self, action: Action) -> list[Outcome]:
+        if action.mode != "enforce":
+            return self._advise(action)
+        self._advised.pop(action.target, None)
+        return self._revert(action) if isinstance(action.value, Revert) else self._hold(action)
+
     def _hold(self, action: Action) -> list[Outcome]:
         held = self._leases.get(action.target)
         until = min(action.created_wall, self._clock.wall()) + timedelta(seconds=action.lease_s)
         narrowed, why = self._narrow(action)
-        self._journal.hold(action)
         found = self._ask(self._actuators[kind_of(action.value)].apply, narrowed)
         if why and found.status in {"applied", "applied_unverified"}:
             found = msgspec.structs.replace(found, status="partly", reason="; ".join(filter(None, (why, found.reason))))

@@ -4,7 +4,9 @@ A file of JSON lines, each `hold` an action, `free` a target, or `epoch` the new
 """
 
 import fcntl
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +16,8 @@ from contracts.control import Action
 from contracts.errors import ConfigError
 
 COMPACT_LINES = 20_000
+
+log = logging.getLogger("coldaisle.agent")
 
 
 class Hold(msgspec.Struct, frozen=True, tag="hold"):
@@ -64,25 +68,26 @@ class Journal:
             raise
         self._compact()
 
-    def hold(self, action: Action) -> None:
-        """Note that `action` is about to be applied; on disk when this returns, if its target was not held before.
+    def hold(self, actions: Sequence[Action]) -> None:
+        """Note that `actions` are about to be applied; when this returns, every target not held before is on disk (one fsync).
 
         A crash restores the declared state, not the value, so that a changed value of a held target need not wait for the disk.
+        Raises OSError when a new target cannot be written down; none of them may be touched then.
         """
-        durable = action.target not in self.held
-        self.held[action.target] = action
-        self._append(Hold(action), durable=durable)
+        new = any(action.target not in self.held for action in actions)
+        self._append([Hold(action) for action in actions], durable=new)
+        self.held.update({action.target: action for action in actions})
 
     def free(self, target: str) -> None:
         """Note that `target` is back. Not waited for: reverting once more does no harm."""
         if self.held.pop(target, None) is not None:
-            self._append(Free(target), durable=False)
+            self._append([Free(target)], durable=False)
 
     def saw(self, epoch: int) -> None:
         """Note the newest epoch."""
         if epoch > self.epoch:
             self.epoch = epoch
-            self._append(Epoch(epoch), durable=False)
+            self._append([Epoch(epoch)], durable=False)
 
     def close(self) -> None:
         """Let go; safe to call twice."""
@@ -96,14 +101,20 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _append(self, entry: Hold | Free | Epoch, *, durable: bool) -> None:
-        self._file.write(_encoder.encode(entry) + b"\n")
-        self._file.flush()
-        if durable:
-            os.fsync(self._file.fileno())
-        self._lines += 1
-        if self._lines > COMPACT_LINES + len(self.held):
-            self._compact()
+    def _append(self, entries: Sequence[Hold | Free | Epoch], *, durable: bool) -> None:
+        try:
+            self._file.writelines(_encoder.encode(entry) + b"\n" for entry in entries)
+            self._file.flush()
+            if durable:
+                os.fsync(self._file.fileno())
+            self._lines += len(entries)
+            if self._lines > COMPACT_LINES + len(self.held):
+                self._compact()
+        except OSError as error:
+            if durable:
+                raise
+            # The lines stay in the buffer and go with the next; without them, a crash would revert once too often.
+            log.warning("journal %s: %s; free some space", self.path, error.strerror)
 
     def _replay(self) -> int:
         lines = self.path.read_bytes().split(b"\n")

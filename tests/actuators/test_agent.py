@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -314,9 +316,41 @@ def test_hundreds_of_targets(tmp_path: Path, request: pytest.FixtureRequest) -> 
     names = [f"r0s{i}" for i in range(300)]
     rig = Rig(folder=tmp_path, names=names)
     request.addfinalizer(rig.close)
-    assert sum(len(rig.send(target=f"clock_cap/{name}")) for name in names) == 300
+    assert len(rig.agent.receive(*(rig.action(target=f"clock_cap/{name}") for name in names))) == 300
     assert sum(len(rig.send(target=f"clock_cap/{name}", action_id="7-2", renews="7-1")) for name in names) == 0
     assert len(rig.later(31)) == 300
+
+
+def test_what_comes_together_is_obeyed_in_order_with_few_waits_for_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    actions = [
+        rig.action(target="clock_cap/r0s0"),
+        rig.action(target="clock_cap/r0s1"),
+        rig.action(Revert(), target="clock_cap/r0s0"),
+        rig.action(ClockCap(max_mhz=900), target="clock_cap/r0s0"),
+    ]
+    assert statuses(rig.agent.receive(*actions)) == ["applied", "applied", "reverted", "applied"]
+    assert len(waits) == 2
+    assert rig.clocks.caps == {"r0s0": 900, "r0s1": 1200}
+    rig.crash()
+    assert len(rig.make().start()) == 2
+
+
+def test_what_cannot_be_written_down_is_not_touched(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.send(target="clock_cap/r0s1")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        (found,) = rig.send()
+        assert found.status == "failed"
+        assert "No space left on device; not applied" in found.reason
+        assert rig.clocks.caps == {"r0s1": 1200}
+        assert statuses(rig.send(ClockCap(max_mhz=900), target="clock_cap/r0s1")) == ["applied"], "it is in the journal already"
+    assert statuses(rig.send()) == ["applied"]
 
 
 def test_dry_run_reports_what_it_would_do(rig: Rig) -> None:
