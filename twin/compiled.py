@@ -29,7 +29,7 @@ def _digest() -> str:
 
 
 CACHE = HERE / "__pycache__" / f"numba-{_digest()}"
-numba.config.CACHE_DIR = str(CACHE)
+setattr(numba.config, "CACHE_DIR", str(CACHE))  # noqa: B010 - numba makes its options at import, unseen by types
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -40,7 +40,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 def main() -> None:
     """Run every kernel once on a small site, so that later processes only load them."""
-    from twin import warmup  # noqa: PLC0415 - it imports the kernels, which import this module
+    from twin import warmup
 
     for old in CACHE.parent.glob("numba-*"):
         if old != CACHE:

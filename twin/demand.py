@@ -89,7 +89,8 @@ class Demand:
             return levels
         who = fleet.customer[iaas]
         daily = s.iaas_daily * np.sin(2 * np.pi * seconds[:, None] / 86_400.0 + self._daily_phase[None])
-        customer = self._level[None] + np.where(self._hot, 0.0, 1.0)[None] * daily + s.iaas_sd * self._customer_wander.at(seconds)
+        wander = s.iaas_sd * self._customer_wander.at(seconds)
+        customer = self._level[None] + np.where(self._hot, 0.0, daily) + wander
         own = 0.5 * s.iaas_sd * self._server_wander.at(seconds)[:, iaas]
         levels[:, iaas] = np.clip(customer[:, who] + own, 0.02, 1.0)
         return levels
@@ -107,7 +108,7 @@ class Demand:
         """
         rng = np.random.Generator(np.random.PCG64([self._seed, 3, block + (1 << 32)]))
         start_s = float(block * BLOCK_S)
-        rates = self.rates(start_s + np.arange(BLOCK_S) + 0.5)
+        rates = self.rates(start_s + np.arange(0.5, BLOCK_S))
         excess = max(0.0, self._workload.burst_cv**2 - 1.0)
         if excess > 0:
             shape = np.maximum(rates, 1e-9) / excess

@@ -114,9 +114,7 @@ def _inlet_offset(scenario: Scenario, row: Ints, slot: Ints, rng: np.random.Gene
     return offset
 
 
-def _topology(
-    scenario: Scenario, row: Ints, slot: Ints, saas: NDArray[np.bool_], endpoint: Ints, customer: Ints
-) -> Topology:
+def _topology(scenario: Scenario, row: Ints, slot: Ints, saas: NDArray[np.bool_], endpoint: Ints, customer: Ints) -> Topology:
     high_iaas = _spread(int((~saas).sum()), scenario.iaas_high_share)
     iaas_rank = np.cumsum(~saas) - 1
     servers = []

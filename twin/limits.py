@@ -8,7 +8,6 @@
 - An aisle's air is made for the aisle's own tenants."""
 
 import sys
-from datetime import timedelta
 
 import msgspec
 import numpy as np
@@ -86,7 +85,7 @@ def fill(scenario: Scenario, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.i
 
 def main(arguments: list[str]) -> int:
     """Print the limits of a scenario as TOML lines."""
-    from twin.warmup import plain_workload  # noqa: PLC0415 - the kernels are loaded only when there is something to do
+    from twin.warmup import plain_workload
 
     if len(arguments) != 1:
         print("usage: python -m twin.limits SCENARIO", file=sys.stderr)
@@ -97,7 +96,7 @@ def main(arguments: list[str]) -> int:
         print(f"twin.limits: {error}", file=sys.stderr)
         return error.status
     print(f"row_limit_w = {limits.row_limit_w:.0f}\naisle_limit_cfm = {limits.aisle_limit_cfm:.0f}")
-    print(f"# rows: median {limits.row_share_p50}, 90 % {limits.row_share_p90} of the hungriest; steps of {timedelta(seconds=STEP_S)}")
+    print(f"# rows: median {limits.row_share_p50}, 90 % {limits.row_share_p90} of the hungriest; means over {STEP_S} s")
     return 0
 
 

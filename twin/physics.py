@@ -87,7 +87,7 @@ def state(servers: int, rows: int, aisles: int) -> State:
 @kernel
 def clock_power(mhz: float) -> float:
     """Busy power at a clock relative to the highest clock."""
-    return c.CLOCK_POWER_FLOOR + (1.0 - c.CLOCK_POWER_FLOOR) * (mhz / c.MAX_MHZ) ** c.CLOCK_POWER_EXPONENT
+    return c.CLOCK_POWER_FLOOR + (1.0 - c.CLOCK_POWER_FLOOR) * float((mhz / c.MAX_MHZ) ** c.CLOCK_POWER_EXPONENT)
 
 
 @kernel
@@ -125,7 +125,8 @@ def sink_resistance(duty: float) -> float:
 @kernel
 def air_at(inlet_c: float, position: int, server_gpu_w: float) -> float:
     """Temperature of the air at a GPU's sink: inlet, and what stands upstream of it."""
-    return c.AIR_OFFSET_C + c.AIR_SLOPE * inlet_c + c.POSITION_C[position] * server_gpu_w / (c.GPUS * c.POSITION_AT_W)
+    upstream_k = float(c.POSITION_C[position]) * server_gpu_w / (c.GPUS * c.POSITION_AT_W)
+    return c.AIR_OFFSET_C + c.AIR_SLOPE * inlet_c + upstream_k
 
 
 @kernel

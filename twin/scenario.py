@@ -121,5 +121,5 @@ def _check(scenario: Scenario, where: str) -> None:
         raise ConfigError(f"{where}: endpoints = {scenario.endpoints}: more than the {instances} instances; lower it")
     if not 0 <= scenario.high_priority_endpoints <= scenario.endpoints:
         raise ConfigError(
-            f"{where}: high_priority_endpoints = {scenario.high_priority_endpoints}: must be 0 to endpoints = {scenario.endpoints}"
+            f"{where}: high_priority_endpoints = {scenario.high_priority_endpoints}: must be 0 to {scenario.endpoints}"
         )

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Bools = NDArray[np.bool_]
 MERGE_S = 60
 """shorter gaps do not end an event"""
-SLO_WINDOW_S, SLO_QUANTILE = 60, 0.99
-"""an endpoint's objectives hold when so many of the last minute's requests met them"""
+SLO_WINDOW_S, SLO_QUANTILE = 300, 0.99
+"""an endpoint's objectives (P99) hold when so many of the requests of the last 5 min met them"""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +73,9 @@ class Scorer:
         self._row_limit_w = np.array([r.power_limit_w for r in topology.rows])
         self._ups_limit_w = np.array([u.power_limit_w for u in topology.upses])
         self._ups_lost_share = topology.ups_lost_share
-        self._window: deque[tuple[NDArray[np.int64], NDArray[np.int64]]] = deque(maxlen=SLO_WINDOW_S)
         self._endpoints = len(topology.endpoints)
+        self._window: deque[NDArray[np.int64]] = deque()
+        self._recent = np.zeros((2, self._endpoints), dtype=np.int64)
         self._thermal = Intervals(len(fleet.row))
         self._power = Intervals(len(topology.rows) + len(topology.upses))
         self._sums = np.zeros(9)
@@ -127,20 +128,17 @@ class Scorer:
         )
 
     def slo_holds(self) -> Bools:
-        """[endpoints] whether the last minute's requests met the objectives at the 99th percentile; True without any."""
-        total = sum((w[0] for w in self._window), np.zeros(self._endpoints, dtype=np.int64))
-        ok = sum((w[1] for w in self._window), np.zeros(self._endpoints, dtype=np.int64))
-        holds: Bools = ok >= SLO_QUANTILE * total
+        """[endpoints] whether the requests of the last 5 min met the objectives at the 99th percentile; True without any."""
+        holds: Bools = self._recent[1] >= SLO_QUANTILE * self._recent[0]
         return holds
 
     def _counted_caps(self, caps: Caps, finished: "Finished") -> Bools:
         endpoint = self._fleet.instance_endpoint[finished.instance]
-        self._window.append(
-            (
-                np.bincount(endpoint, minlength=self._endpoints),
-                np.bincount(endpoint[finished.ok], minlength=self._endpoints),
-            )
-        )
+        ended = np.stack([np.bincount(who, minlength=self._endpoints) for who in (endpoint, endpoint[finished.ok])])
+        self._window.append(ended)
+        self._recent += ended
+        if len(self._window) > SLO_WINDOW_S:
+            self._recent -= self._window.popleft()
         capped = caps.mhz < c.MAX_MHZ
         if not capped.any():
             return capped

@@ -69,9 +69,9 @@ class Work(NamedTuple):
 
 
 class Done(NamedTuple):
-    """Requests that ended, in order of instance and time; `count[0]` of them."""
+    """Requests that ended, in order of instance and time; `total[0]` of them."""
 
-    count: Ints
+    total: Ints
     instance: Ints
     arrival_s: Floats
     first_s: Floats
@@ -114,7 +114,20 @@ def instances(count: int, batch: int, queue: int, at_s: float) -> Instances:
 
 def work(count: int) -> Work:
     """Return cleared counters."""
-    return Work(*(np.zeros(count) for _ in range(3)), *(np.zeros(count, dtype=np.int64) for _ in range(5)))
+
+    def ints() -> Ints:
+        return np.zeros(count, dtype=np.int64)
+
+    return Work(
+        prefill_s=np.zeros(count),
+        decode_s=np.zeros(count),
+        decode_load_s=np.zeros(count),
+        arrived=ints(),
+        rejected=ints(),
+        finished=ints(),
+        prompt_tokens=ints(),
+        output_tokens=ints(),
+    )
 
 
 def done() -> Done:
@@ -191,9 +204,7 @@ def serve(s: Instances, w: Work, d: Done, until_s: float, clock_mhz: Floats, pre
             elif not _admit(s, i, prefill_tokens, prefill_slow):
                 if s.running[i] > 0:
                     s.kind[i] = DECODE
-                    s.end_s[i] = s.at_s[i] + decode_slow * (
-                        _LAT.d0 + _LAT.d1 * s.running[i] + _LAT.d2 * s.context[i]
-                    )
+                    s.end_s[i] = s.at_s[i] + decode_slow * (_LAT.d0 + _LAT.d1 * s.running[i] + _LAT.d2 * s.context[i])
                 elif s.waiting[i] > 0 and s.queue_arrival_s[i, s.head[i]] < until_s:
                     s.at_s[i] = s.queue_arrival_s[i, s.head[i]]
                 else:
@@ -279,9 +290,9 @@ def _leave(s: Instances, w: Work, d: Done, i: int, k: int) -> None:
 
 @kernel
 def _end(d: Done, i: int, arrival_s: float, first_s: float, end_s: float, prompt: int, output: int) -> None:
-    n = d.count[0]
-    d.count[0] = n + 1
-    if n < len(d.instance):  # the caller raises when count exceeds the room
+    n = d.total[0]
+    d.total[0] = n + 1
+    if n < len(d.instance):  # the caller raises when the total exceeds the room
         d.instance[n] = i
         d.arrival_s[n] = arrival_s
         d.first_s[n] = first_s

@@ -21,9 +21,7 @@ from twin.score import Score, Scorer
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 METERS_S = 3600
-"""seconds of row power that the meters remember"""
-REQUESTS_KEPT = 500_000
-"""finished requests kept for an exporter that does not come"""
+"""seconds that the meters remember for an exporter that comes late"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +65,8 @@ class World:
         self.ahu_lost = np.zeros(sum(len(a.ahus) for a in self.topology.aisles), dtype=np.bool_)
         self.ups_lost = np.zeros(len(self.topology.upses), dtype=np.bool_)
         self.row_power: deque[tuple[int, Floats]] = deque(maxlen=METERS_S)
-        self.finished: deque[Finished] = deque()
-        self._kept = 0
+        """(second, [R] W): the newest METERS_S seconds, as the requests that ended in them below"""
+        self.finished: deque[tuple[int, Finished]] = deque(maxlen=METERS_S)
         objectives = self.topology.endpoints
         self._ttft_slo_s = np.array([e.ttft_slo_s for e in objectives])[self.fleet.instance_endpoint]
         self._tbt_slo_s = np.array([e.tbt_slo_s for e in objectives])[self.fleet.instance_endpoint]
@@ -154,10 +152,7 @@ class World:
         finished = self._live(self.second)
         self.second += 1
         self.row_power.append((self.second, self.state.row_w.copy()))
-        self.finished.append(finished)
-        self._kept += len(finished.instance)
-        while self._kept > REQUESTS_KEPT:
-            self._kept -= len(self.finished.popleft().instance)
+        self.finished.append((self.second, finished))
         self.scorer.add(self.second, self.state, self.caps, finished, self.ups_lost)
 
     def _live(self, second: int) -> Finished:
@@ -178,24 +173,15 @@ class World:
         )
         return finished
 
-    def take_finished(self) -> list[Finished]:
-        """Return the requests that ended since the last call, and forget them."""
-        with self.lock:
-            taken, self._kept = list(self.finished), 0
-            self.finished.clear()
-            return taken
-
     def _serve(self, second: int) -> Finished:
         """Route and serve the requests of [second, second + 1); the work counters say what the instances did in it."""
         w, d = self.work, self._done
         w.prefill_s[:] = 0.0
         w.decode_s[:] = 0.0
         w.decode_load_s[:] = 0.0
-        d.count[0] = 0
+        d.total[0] = 0
         a = self._arrivals(second)
-        serving.route(
-            self.serving, w, d, a.at_s, a.endpoint, a.prompt, a.output, self.weights, self._first, self._members
-        )
+        serving.route(self.serving, w, d, a.at_s, a.endpoint, a.prompt, a.output, self.weights, self._first, self._members)
         clock_mhz = self.state.clock_mhz[self.fleet.instance_server].min(axis=1)
         serving.serve(self.serving, w, d, float(second + 1), clock_mhz, self.scenario.prefill_tokens)
         return self._finished()
@@ -206,11 +192,16 @@ class World:
             self._block = (number, self.demand.arrivals(number))
         block = self._block[1]
         low, high = np.searchsorted(block.at_s, [second, second + 1])
-        return Arrivals(*(column[low:high] for column in block))
+        return Arrivals(
+            at_s=block.at_s[low:high],
+            endpoint=block.endpoint[low:high],
+            prompt=block.prompt[low:high],
+            output=block.output[low:high],
+        )
 
     def _finished(self) -> Finished:
         d = self._done
-        n = int(d.count[0])
+        n = int(d.total[0])
         if n > serving.DONE_LIMIT:
             raise ColdaisleError(f"{n} requests ended within one second: at most {serving.DONE_LIMIT}; lower peak_rps")
         instance, first_s = d.instance[:n].copy(), d.first_s[:n].copy()

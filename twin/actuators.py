@@ -1,0 +1,222 @@
+"""The twin's actuators: clock caps and routing weights, verified by reading back.
+
+SaaS servers are the provider's own: their clocks are set in band, within 50 to 80 ms (DynamoLLM), below the world's step. An
+opaque tenant's are set by the management controller, which takes up to 40 s of run time (POLCA); the brake takes 5 s."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from contracts.control import Action, ClockCap, Outcome, Status, Weights
+from contracts.errors import ActuationError
+from contracts.ports import Actuator, Clock
+from twin import calibration as c
+from twin.caps import NONE_MHZ
+from twin.fleet import HARDWARE
+from twin.world import World
+
+HEAT_POLICIES = ("thermal", "emergency")
+"""whose caps count as held down for temperature (an emergency's while an AHU is lost), all others' for power"""
+
+
+def actuators(world: World, clock: Clock) -> list[Actuator]:
+    """Return the actuators of a world: clock_cap and weights."""
+    return [TwinClocks(world, clock), TwinWeights(world, clock)]
+
+
+class _Twin:
+    """What both share."""
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        """`clock` gives the times of outcomes."""
+        self._world, self._clock = world, clock
+
+    def _outcome(self, action: Action, status: Status, before: str, after: str, reason: str = "") -> Outcome:
+        return Outcome(
+            action_id=action.action_id,
+            at=self._clock.now(),
+            node=action.node,
+            target=action.target,
+            status=status,
+            before=before,
+            after=after,
+            reason=reason,
+            latency_s=max(0.0, (self._clock.wall() - action.created_wall).total_seconds()),
+            epoch=action.epoch,
+        )
+
+
+class TwinClocks(_Twin):
+    """Locks SM clocks of a server's GPUs."""
+
+    kind = "clock_cap"
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        """Every server of the world can be named."""
+        super().__init__(world, clock)
+        self._position = {server.name: i for i, server in enumerate(world.topology.servers)}
+
+    def read(self, action: Action) -> str:
+        """Caps in force and wanted, and the highest SM clock of the named GPUs."""
+        with self._world.lock:
+            server, gpus = self._named(action)
+            return self._text(server, gpus)
+
+    def apply(self, action: Action) -> Outcome:
+        """Cap the named GPUs; refused outside the hardware's clocks and the action's bounds.
+
+        The hardware takes what its data sheet names, and the brake's clock. `applied` = every named GPU under load stands at
+        or below the cap; out of band it is `applied_unverified` until that is so (apply again, or read).
+        """
+        if not isinstance(action.value, ClockCap):
+            raise ActuationError(f"{action.target}: a clock cannot take {type(action.value).__name__}; send a ClockCap")
+        mhz = action.value.max_mhz
+        with self._world.lock:
+            server, gpus = self._named(action)
+            before = self._text(server, gpus)
+            if refusal := _refusal(action, mhz):
+                return self._outcome(action, "refused", before, before, refusal)
+            self._command(action, server, gpus, mhz)
+            return self._verify(action, server, gpus, mhz, before)
+
+    def revert(self, action: Action) -> Outcome:
+        """Lift the caps of the named GPUs (of all, where the action names none)."""
+        with self._world.lock:
+            server, gpus = self._named(action)
+            before = self._text(server, gpus)
+            self._command(action, server, gpus, NONE_MHZ)
+            gone = bool(np.isinf(self._world.caps.mhz[server, list(gpus)]).all())
+            return self._outcome(action, "reverted", before, self._text(server, gpus), "" if gone else _late())
+
+    def _command(self, action: Action, server: int, gpus: tuple[int, ...], mhz: float) -> None:
+        w = self._world
+        for_heat = action.policy in HEAT_POLICIES and (action.policy != "emergency" or bool(w.ahu_lost.any()))
+        w.caps.command(server, gpus, mhz, w.second + self._delay_s(server, mhz), for_heat=for_heat)
+        w.refresh_clocks()
+
+    def _delay_s(self, server: int, mhz: float) -> float:
+        """Seconds of run time until a command acts; the controller's are drawn per server and moment."""
+        w = self._world
+        if w.fleet.endpoint[server] >= 0:
+            return 0.0
+        if mhz <= c.BRAKE_MHZ:
+            return c.BRAKE_S
+        rng = np.random.Generator(np.random.PCG64([w.seed, 6, server, w.second]))
+        return float(np.ceil(rng.uniform(*c.OUT_OF_BAND_S)))
+
+    def _verify(self, action: Action, server: int, gpus: tuple[int, ...], mhz: float, before: str) -> Outcome:
+        w = self._world
+        picked = list(gpus)
+        after = self._text(server, gpus)
+        if (w.caps.mhz[server, picked] != mhz).any():
+            return self._outcome(action, "applied_unverified", before, after, _late())
+        if (w.state.clock_mhz[server, picked] > mhz).any():
+            return self._outcome(action, "failed", before, after, f"SM clock above {mhz:g} MHz after the cap was set")
+        if w.state.util[server] <= 0.0:
+            return self._outcome(action, "applied_unverified", before, after, "the GPUs are idle")
+        return self._outcome(action, "applied", before, after)
+
+    def _named(self, action: Action) -> tuple[int, tuple[int, ...]]:
+        server = self._position.get(action.node)
+        if server is None:
+            raise ActuationError(f"{action.target}: unknown node {action.node!r}: the site has {len(self._position)} servers")
+        gpus = action.value.gpus if isinstance(action.value, ClockCap) else ()
+        wrong = [g for g in gpus if not 0 <= g < c.GPUS]
+        if wrong:
+            raise ActuationError(f"{action.target}: gpus = {wrong}: {action.node} has 0 to {c.GPUS - 1}")
+        return server, gpus or tuple(range(c.GPUS))
+
+    def _text(self, server: int, gpus: tuple[int, ...]) -> str:
+        w, picked = self._world, list(gpus)
+        cap, wanted = w.caps.mhz[server, picked].min(), w.caps.wanted_mhz[server, picked].min()
+        text = f"cap {_mhz(cap)}, SM clock {_mhz(w.state.clock_mhz[server, picked].max())}"
+        return text if cap == wanted else f"{text}, commanded {_mhz(wanted)}"
+
+
+def _late() -> str:
+    return f"out of band: in force within {c.OUT_OF_BAND_S[1]:g} s of run time"
+
+
+def _mhz(mhz: float) -> str:
+    return f"{mhz:g} MHz" if np.isfinite(mhz) else "none"
+
+
+def _refusal(action: Action, mhz: float) -> str:
+    """Why a clock cannot be; empty when it can."""
+    low, high = HARDWARE.min_clock_mhz, HARDWARE.max_clock_mhz
+    if mhz != HARDWARE.brake_clock_mhz and not low <= mhz <= high:
+        return f"max_mhz = {mhz:g}: the hardware takes {low:g} to {high:g} MHz, or {HARDWARE.brake_clock_mhz:g} as a brake"
+    if action.bounds is not None and not action.bounds.low <= mhz <= action.bounds.high:
+        return f"max_mhz = {mhz:g}: the action's bounds are {action.bounds.low:g} to {action.bounds.high:g} MHz"
+    return ""
+
+
+class TwinWeights(_Twin):
+    """Sets the routing shares of an endpoint's instances."""
+
+    kind = "weights"
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        """Every endpoint of the world can be named."""
+        super().__init__(world, clock)
+        names = [world.topology.servers[i].name for i in world.fleet.instance_server]
+        self._instances = {
+            endpoint.name: {names[i]: int(i) for i in np.flatnonzero(world.fleet.instance_endpoint == e)}
+            for e, endpoint in enumerate(world.topology.endpoints)
+        }
+
+    def read(self, action: Action) -> str:
+        """The endpoint's shares as JSON, node -> share."""
+        with self._world.lock:
+            return self._text(self._endpoint(action))
+
+    def apply(self, action: Action) -> Outcome:
+        """Set the shares; refused unless they name instances of the endpoint and sum to 1."""
+        if not isinstance(action.value, Weights):
+            raise ActuationError(f"{action.target}: a router cannot take {type(action.value).__name__}; send Weights")
+        shares = action.value.shares
+        with self._world.lock:
+            endpoint = self._endpoint(action)
+            before = self._text(endpoint)
+            if refusal := self._refusal(endpoint, shares):
+                return self._outcome(action, "refused", before, before, refusal)
+            self._set(endpoint, shares)
+            return self._outcome(action, "applied", before, self._text(endpoint))
+
+    def revert(self, action: Action) -> Outcome:
+        """Back to equal shares."""
+        with self._world.lock:
+            endpoint = self._endpoint(action)
+            before = self._text(endpoint)
+            members = self._instances[endpoint]
+            self._set(endpoint, dict.fromkeys(members, 1.0 / len(members)))
+            return self._outcome(action, "reverted", before, self._text(endpoint))
+
+    def _endpoint(self, action: Action) -> str:
+        name = action.value.endpoint if isinstance(action.value, Weights) else action.target.partition("/")[2]
+        if name not in self._instances:
+            known = ", ".join(self._instances) or "none"
+            raise ActuationError(f"{action.target}: unknown endpoint {name!r}: there are {known}")
+        return name
+
+    def _refusal(self, endpoint: str, shares: dict[str, float]) -> str:
+        unknown = sorted(shares.keys() - self._instances[endpoint].keys())
+        if unknown:
+            return f"shares name {', '.join(unknown)}: no instance of {endpoint}"
+        total = sum(shares.values())
+        return "" if abs(total - 1.0) <= 1e-3 else f"shares sum to {total:g}: must be 1"
+
+    def _set(self, endpoint: str, shares: dict[str, float]) -> None:
+        total = sum(shares.values())
+        for node, i in self._instances[endpoint].items():
+            self._world.weights[i] = shares.get(node, 0.0) / total
+
+    def _text(self, endpoint: str) -> str:
+        weights = self._world.weights
+        return json.dumps({node: round(float(weights[i]), 6) for node, i in self._instances[endpoint].items()})
+
+
+def kinds(made: Sequence[Actuator]) -> dict[str, Actuator]:
+    """Return actuators by the kind of value that they take, as an agent wants them."""
+    return {actuator.kind: actuator for actuator in made}
