@@ -1,6 +1,7 @@
 """kafka-python behind our settings: how each kind of client is made, and its errors as one line for people."""
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,6 +11,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.errors import for_code as kafka_error_for_code
+from kafka.net.compat import KafkaNetClient
 
 from contracts.errors import BusError, ConfigError
 from contracts.topics import TOPICS, Topic
@@ -18,8 +20,10 @@ MAX_RECORD_BYTES = 8_000_000
 """largest record; topics are made to take it"""
 FOREVER_MS = 7 * 24 * 3600 * 1000
 """delivery time-out: what stands in the producer waits for the broker; bounding the backlog is the outbox's work"""
+TOPICS_TIMEOUT_S = 15.0
 
 Client = TypeVar("Client")
+Hook = Callable[..., KafkaNetClient]
 
 # The client writes several lines for each attempt to reach a broker that is away; we say it once, in one line. Whoever wants
 # them sets the level of the logger "kafka".
@@ -62,7 +66,7 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def make_admin(settings: BusSettings, timeout_s: float | None = None) -> KafkaAdminClient:
     """Connect an admin client; BusError when the broker is not there within the time-out."""
-    return _connected(settings, lambda: KafkaAdminClient(**_common(settings, timeout_s)))
+    return _connected(settings, lambda hook: KafkaAdminClient(**_common(settings, timeout_s), kafka_client=hook))
 
 
 def make_producer(settings: BusSettings, form: Literal["arrow", "json"], max_block_s: float = 2.0) -> KafkaProducer:
@@ -70,8 +74,9 @@ def make_producer(settings: BusSettings, form: Literal["arrow", "json"], max_blo
     compression = settings.json_compression if form == "json" and settings.json_compression != "none" else None
     return _connected(
         settings,
-        lambda: KafkaProducer(
+        lambda hook: KafkaProducer(
             **_common(settings),
+            kafka_client=hook,
             acks="all",
             enable_idempotence=True,
             compression_type=compression,
@@ -90,8 +95,9 @@ def make_consumer(settings: BusSettings) -> KafkaConsumer:
     """Connect a consumer without group and without offsets of its own: the caller assigns and seeks."""
     return _connected(
         settings,
-        lambda: KafkaConsumer(
+        lambda hook: KafkaConsumer(
             **_common(settings),
+            kafka_client=hook,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -114,20 +120,42 @@ def cluster_id_of(client: KafkaAdminClient | KafkaConsumer | KafkaProducer) -> s
 
 
 def make_topics(admin: KafkaAdminClient, settings: BusSettings) -> None:
-    """Make every topic of `contracts.topics` that is not there; BusError names a topic that the broker refuses."""
+    """Make every topic of `contracts.topics` that is not there and wait until all can be used.
+
+    BusError names a topic that the broker refuses, or that does not come to be.
+    """
     try:
         there = set(admin.list_topics())
         wanted = [topic for topic in TOPICS if settings.topic_prefix + topic.name not in there]
-        if not wanted:
-            return
-        answer = admin.create_topics([_new_topic(topic, settings) for topic in wanted], raise_errors=False)
+        answer = admin.create_topics([_new_topic(topic, settings) for topic in wanted], raise_errors=False) if wanted else {}
+        for made in answer.get("topics", ()):
+            kind = kafka_error_for_code(made["error_code"])
+            if made["error_code"] and kind is not TopicAlreadyExistsError:  # another process may have been quicker
+                why = made["error_message"] or kind.__name__
+                raise BusError(f"topic {made['name']} cannot be made at {settings.bootstrap}: {why}")
+        _await_leaders(admin, settings)
     except KafkaError as error:
         raise BusError(f"cannot make the topics at {settings.bootstrap}: {one_line(error)}") from error
-    for made in answer["topics"]:
-        kind = kafka_error_for_code(made["error_code"])
-        if made["error_code"] and kind is not TopicAlreadyExistsError:  # another process may have been quicker
-            why = made["error_message"] or kind.__name__
-            raise BusError(f"topic {made['name']} cannot be made at {settings.bootstrap}: {why}")
+
+
+def _await_leaders(admin: KafkaAdminClient, settings: BusSettings) -> None:
+    """Wait until every partition has a leader: a cluster answers before its brokers have heard of a new topic."""
+    wanted = [settings.topic_prefix + topic.name for topic in TOPICS]
+    deadline = time.monotonic() + TOPICS_TIMEOUT_S
+    while True:
+        described = {topic["name"]: topic["partitions"] for topic in admin.describe_topics(wanted)}
+        missing = [name for name in wanted if not _led(described.get(name, []))]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise BusError(
+                f"topic {missing[0]} has no leader at {settings.bootstrap} after {TOPICS_TIMEOUT_S:.0f} s: look at the brokers"
+            )
+        time.sleep(0.05)
+
+
+def _led(partitions: list[dict[str, Any]]) -> bool:
+    return bool(partitions) and all(partition["leader_id"] >= 0 for partition in partitions)
 
 
 def one_line(error: BaseException) -> str:
@@ -150,9 +178,19 @@ def _new_topic(topic: Topic, settings: BusSettings) -> NewTopic:
     )
 
 
-def _connected(settings: BusSettings, make: Callable[[], Client]) -> Client:
+def _connected(settings: BusSettings, make: Callable[[Hook], Client]) -> Client:
+    """Make a client. One that cannot connect raises from its constructor and leaves its thread and sockets: end those here."""
+    nets: list[KafkaNetClient] = []
+
+    def hook(**configs: Any) -> KafkaNetClient:
+        nets.append(KafkaNetClient(**configs))
+        return nets[-1]
+
+    connected = False
     try:
-        return make()
+        client = make(hook)
+        connected = True
+        return client
     except KafkaError as error:
         raise BusError(
             f"no Kafka at {settings.bootstrap} ({one_line(error)}): start one (make kafka) "
@@ -160,6 +198,10 @@ def _connected(settings: BusSettings, make: Callable[[], Client]) -> Client:
         ) from error
     except OSError as error:  # a certificate that cannot be read
         raise ConfigError(f"kafka: {one_line(error)}: give readable TLS files") from error
+    finally:
+        for net in () if connected else nets:
+            net.close()
+            net._net.stop()
 
 
 def _common(settings: BusSettings, timeout_s: float | None = None) -> dict[str, Any]:

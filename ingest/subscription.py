@@ -17,6 +17,8 @@ NAPS_S = (0.002, 0.01, 0.05)
 """least time between fetches from a broker that does not wait, by how many in a row were empty: short at first, since
 an answer may be on its way; it holds across calls of `poll`, so that no caller can make it spin"""
 
+NEW_TOPIC_S = 2.0
+
 
 class KafkaSubscription:
     """A reader of topics. `poll`, `pause`, `resume` and `close` belong to one thread; `lag` may be asked by any."""
@@ -86,13 +88,22 @@ class KafkaSubscription:
         partitions = []
         for topic in topics:
             name = self._settings.topic_prefix + topic
-            found = self._consumer.partitions_for_topic(name)
+            found = self._partitions_of(name)
             if not found:
                 raise BusError(f"topic {name} is not at {self._settings.bootstrap}: make it first (ensure_topics)")
             held = {partition_of(key, len(found)) for key in keys} if keys else found
             partitions += [TopicPartition(name, number) for number in sorted(held)]
         self._consumer.assign(partitions)
         return partitions
+
+    def _partitions_of(self, name: str) -> set[int]:
+        """The topic's partitions; a broker of a larger cluster may hear of a new topic a moment late."""
+        deadline = time.monotonic() + NEW_TOPIC_S
+        while True:
+            found: set[int] | None = self._consumer.partitions_for_topic(name)
+            if found or time.monotonic() > deadline:
+                return found or set()
+            time.sleep(0.1)
 
     def _seek(self, start: Start) -> dict[TopicPartition, int]:
         """Go to where the caller wants; explicit, so that "end" means the end at this moment. Returns the log's ends."""

@@ -39,8 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", f"ignore:{LEAKED_SOCKET}:ResourceWarning")
 
 
-def pytest_sessionfinish() -> None:
-    with warnings.catch_warnings():  # after the last test its filters are gone
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    with warnings.catch_warnings():  # before pytest itself collects what the last tests left
         warnings.filterwarnings("ignore", LEAKED_SOCKET, ResourceWarning)
         gc.collect()
 
