@@ -13,22 +13,18 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from actuators.gate import Gate
 from actuators.journal import Journal
 from actuators.node_file import NodeFile
-from actuators.signing import verify
-from actuators.values import kind_of, outcome, outside
+from actuators.values import kind_of, outcome
 from contracts.control import Action, Outcome, Revert
 from contracts.errors import ActuationError, ConfigError
 from contracts.ports import Actuator, Clock
 
 log = logging.getLogger("coldaisle.agent")
 
-SKEW_S = 5.0
-"""an action from further in the future than this is refused: its lease would last too long"""
 RETRY_S = 2.0
 """wall time between two tries to revert a target that did not revert"""
-MEMORY_S = 86_400.0
-"""the longest lease: for so long the newest action of a target is remembered"""
 
 
 @runtime_checkable
@@ -76,20 +72,18 @@ class Agent:
                         f"agent.node_file is missing: {type(actuator).__name__} touches only what that file opts in; write one"
                     )
                 actuator.allow(node_file)
-        self.names = frozenset(names)
         self.name = name
         self.counts: Counter[str] = Counter()
         """outcomes by status since the start"""
         self.refusals: Counter[str] = Counter()
         """refused actions by cause"""
         self._actuators = dict(actuators)
-        self._key = key
         self._node_file = node_file
         self._clock = clock
         self._journal = Journal(journal)
+        self._gate = Gate(names=names, kinds=actuators, key=key, journal=self._journal)
         self._leases: dict[str, Lease] = {}
         self._advised: dict[str, Lease] = {}
-        self._newest: dict[str, datetime] = {}
 
     def start(self) -> list[Outcome]:
         """Restore the declared state of everything that a crash left in force. Call once, before the first action."""
@@ -117,9 +111,7 @@ class Agent:
         """Revert every lease that was not renewed by `wall`. Call several times a second; a failed revert is tried again."""
         for target in [t for t, lease in self._advised.items() if lease.until <= wall]:
             del self._advised[target]
-        oldest = wall - timedelta(seconds=MEMORY_S)
-        for target in [t for t, created in self._newest.items() if created < oldest and t not in self._leases]:
-            del self._newest[target]
+        self._gate.forget(wall, self._leases)
         due = sorted(target for target, lease in self._leases.items() if lease.until <= wall)
         return [o for target in due for o in self._end(target, "expired", "lease was not renewed")]
 
@@ -133,47 +125,6 @@ class Agent:
         """Return target -> the action in force."""
         return {target: lease.action for target, lease in self._leases.items()}
 
-    # -- whether to obey ------------------------------------------------------------------------------------------------
-
-    def _refusal(self, action: Action) -> tuple[str, str] | None:
-        """Return (cause, reason) when the action must not be obeyed. Nothing of it is trusted before the signature."""
-        if action.node not in self.names:
-            return "node", f"for node {action.node}; this agent stands for {len(self.names)} others"
-        try:
-            valid = verify(action, self._key)
-        except msgspec.ValidationError as error:
-            return "value", f"not an action: {error}"
-        if not valid:
-            return "signature", "signature is not valid; control and agent must share one key file"
-        wall = self._clock.wall()
-        age_s = (wall - action.created_wall).total_seconds()
-        newest = self._newest.get(action.target)
-        if age_s >= action.lease_s:
-            return "expired", f"lease of {action.lease_s:g} s was over {age_s - action.lease_s:.1f} s ago"
-        if age_s < -SKEW_S:
-            return "future", f"made {-age_s:.1f} s in the future; set the clocks of control and node"
-        if action.epoch < self._journal.epoch:
-            return "epoch", (
-                f"epoch {action.epoch} is older than {self._journal.epoch}, which {self._journal.path} remembers; another "
-                "controller took over (after a new log: stop the agent, delete that file)"
-            )
-        if newest is not None and action.created_wall < newest:
-            return "superseded", "a newer action for this target came before it"
-        return self._cannot(action)
-
-    def _cannot(self, action: Action) -> tuple[str, str] | None:
-        """Return (cause, reason) when a trusted action asks for what this agent does not do."""
-        if action.mode == "observe":
-            return "mode", "mode is observe: nothing may be sent"
-        if isinstance(action.value, Revert):
-            return None
-        kind = kind_of(action.value)
-        if kind not in self._actuators:
-            return "kind", f"no actuator for {kind} here; there are {', '.join(sorted(self._actuators)) or 'none'}"
-        if reason := outside(action.value, action.bounds):
-            return "bounds", reason
-        return None
-
     # -- obeying --------------------------------------------------------------------------------------------------------
 
     def _receive(self, actions: Iterable[Action]) -> list[Outcome]:
@@ -181,11 +132,10 @@ class Agent:
         outcomes: list[Outcome] = []
         accepted: list[Action] = []
         for action in actions:
-            refused = self._refusal(action)
+            refused = self._gate.refusal(action, self._clock.wall())
             if refused is None:
                 accepted.append(action)
-                self._newest[action.target] = action.created_wall
-                self._journal.saw(action.epoch)
+                self._gate.accept(action)
                 continue
             cause, reason = refused
             self.refusals[cause] += 1
