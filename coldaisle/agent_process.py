@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from actuators.agent import Agent
 from actuators.node_file import NodeFile
@@ -17,7 +17,7 @@ from coldaisle.part import Part
 from coldaisle.settings import Config
 from contracts.control import Action, Outcome
 from contracts.errors import ConfigError
-from contracts.ports import Actuator, Bus, Clock, Start
+from contracts.ports import Actuator, Bus, Clock, Record, Start
 from contracts.registry import ACTUATORS, load
 from ingest.headers import cloud_event
 from ingest.records import Malformed, decode_record, encode_record
@@ -64,14 +64,9 @@ def obey(agent: Agent, bus: Bus, nodes: Sequence[str], part: Part, clock: Clock)
     looked = 0.0
     try:
         while not part.stop.is_set():
-            for record in [*brakes.poll(0.0), *commands.poll(0.1)]:
-                try:
-                    action = decode_record("actions", record.value)
-                except Malformed as error:
-                    part.log.warning("action at offset %d refused: %s", record.offset, error)
-                    continue
-                if isinstance(action, Action):
-                    publish(bus, agent.receive(action), clock)
+            records = [*brakes.poll(0.0), *commands.poll(0.1)]
+            if actions := list(readable(records, part)):
+                publish(bus, agent.receive(*actions), clock)
             if time.monotonic() - looked > EXPIRY_S:
                 looked = time.monotonic()
                 publish(bus, agent.expire(clock.wall()), clock)
@@ -80,6 +75,18 @@ def obey(agent: Agent, bus: Bus, nodes: Sequence[str], part: Part, clock: Clock)
         bus.flush(2.0)
         commands.close()
         brakes.close()
+
+
+def readable(records: Sequence[Record], part: Part) -> Iterator[Action]:
+    """Yield the actions among the records; what cannot be read is said in the log (the history keeps it as rejected)."""
+    for record in records:
+        try:
+            action = decode_record("actions", record.value, record.headers)
+        except Malformed as error:
+            part.log.warning("action at %s/%d/%d refused: %s", record.topic, record.partition, record.offset, error)
+            continue
+        if isinstance(action, Action):
+            yield action
 
 
 def publish(bus: Bus, outcomes: Sequence[Outcome], clock: Clock) -> None:

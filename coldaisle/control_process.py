@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+import msgspec
 import polars as pl
-from policies.arbiter import ArbiterSettings
 
 from actuators.plan import PlanSettings
 from actuators.signing import load_key, sign
 from coldaisle.explain import convert
 from coldaisle.part import Part
 from coldaisle.settings import Config, ControlSettings
-from coldaisle.site import MODES, PLANT, State, wait_for_topology
+from coldaisle.site import MODES, PLANT, TOPOLOGY, State, publish_state, topology_of, wait_for_topology
 from contracts.control import Claim, Decision, Mode, Outcome
 from contracts.errors import ColdaisleError
 from contracts.ports import Bus, Clock, Policy, Record, Start
@@ -29,6 +29,7 @@ from forecast.plant import Plant
 from ingest.codec import decode
 from ingest.publisher import Publisher
 from ingest.records import Malformed, decode_record
+from policies.arbiter import ArbiterSettings
 from policies.guard import GuardSettings
 
 TOPICS = ("gpu", "server", "facility", "endpoints", "forecasts", "outcomes")
@@ -131,6 +132,8 @@ def claim(clock: Clock, publisher: Publisher) -> int:
 
 def main(config: Config, part: Part, bus: Bus, clock: Clock) -> None:
     """Run the loop until stopped, or until another controller has claimed leadership."""
+    if config.topology is not None:
+        publish_state(bus, TOPOLOGY, msgspec.json.encode(topology_of(config)), clock)
     state = State(bus)
     topology = wait_for_topology(state, part)
     subscription = bus.subscribe(TOPICS, Start(where="end"))

@@ -29,7 +29,7 @@ def read_toml(file: Path, kind: type[T]) -> T:
 def convert(table: Mapping[str, Any], kind: type[T], where: str) -> T:
     """Return `table` as `kind`; ConfigError starts with `where` and names key, value and what is allowed."""
     try:
-        return msgspec.convert(table, kind)
+        return msgspec.convert(table, kind, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {explain(str(error), table, kind)}") from None
 
@@ -55,6 +55,8 @@ def allowed(info: inspect.Type) -> str:
         return "allowed are " + ", ".join(repr(v) for v in info.values)
     if isinstance(info, inspect.StructType):
         return "allowed are the keys " + ", ".join(f.encode_name for f in info.fields)
+    if isinstance(info, inspect.CustomType):
+        return f"allowed is a {info.cls.__name__.lower()}"
     if isinstance(info, inspect.UnionType):
         return " or ".join(allowed(t).removeprefix("allowed is ") for t in info.types)
     bounds = [
@@ -64,6 +66,13 @@ def allowed(info: inspect.Type) -> str:
     ]
     name = type(info).__name__.removesuffix("Type").lower()
     return f"allowed is {name}" + (" " + " and ".join(bounds) if bounds else "")
+
+
+def _decode(kind: type, value: Any) -> Any:
+    """Paths are written as text."""
+    if issubclass(kind, Path) and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"Expected a path, got `{type(value).__name__}`")
 
 
 def _value(value: Any, step: str) -> Any:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from coldaisle.explain import convert
 from coldaisle.part import Part
+from coldaisle.row_sums import RowSums
 from coldaisle.settings import Config
+from coldaisle.site import topology_of
 from contracts.errors import ConfigError
 from contracts.ports import Bus, Clock, Exporter
 from contracts.registry import EXPORTERS, load
@@ -21,10 +23,13 @@ def exporters_of(config: Config) -> list[Exporter]:
         if "type" not in table:
             raise ConfigError(f"{where}: type is missing; allowed are {', '.join(sorted(EXPORTERS))}")
         kind = load(EXPORTERS, table["type"])
-        rest = {key: value for key, value in table.items() if key != "type"}
+        rest = {key: value for key, value in table.items() if key not in ("type", "row_sums")}
         if table["type"] == "replay" and config.data is not None:
             rest.setdefault("data", str(config.data))
-        made.append(kind(convert(rest, kind.Settings, where)))
+        exporter: Exporter = kind(convert(rest, kind.Settings, where))
+        if rows := table.get("row_sums"):
+            exporter = RowSums(exporter, topology_of(config), rows)
+        made.append(exporter)
     return made
 
 
@@ -38,6 +43,8 @@ def export(exporter: Exporter, publisher: Publisher, key: str, part: Part, clock
         due = max(due + period_s, time.monotonic())
         part.stop.wait(max(0.0, due - time.monotonic()))
     exporter.close()
+    for collected in exporter.collect(clock.now()):  # what came in since the last round, e.g. requests already acknowledged
+        publisher.collected(key, collected)
 
 
 def start_threads(

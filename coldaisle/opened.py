@@ -7,7 +7,7 @@ from coldaisle.settings import Config
 from contracts.errors import HistoryError
 from ingest.history.client import HttpHistory, find_owner
 
-HISTORY_WAIT_S = 60.0
+HISTORY_WAIT_S = 150.0
 
 
 def open_history(config: Config, part: Part) -> HttpHistory:

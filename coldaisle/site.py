@@ -5,11 +5,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+from coldaisle.explain import read_toml
 from coldaisle.part import Part
+from coldaisle.settings import Config
 from contracts.control import Mode
-from contracts.errors import ColdaisleError
+from contracts.errors import ColdaisleError, ConfigError
 from contracts.ports import Bus, Clock, Start
 from contracts.topology import Topology
+from control.index import build
 from ingest.headers import cloud_event
 
 TOPOLOGY, MODES, PLANT = "topology", "modes", "plant"
@@ -56,7 +59,16 @@ def publish_state(bus: Bus, key: str, value: bytes, clock: Clock) -> None:
     bus.publish("state", key, value, cloud_event("state", "coldaisle", clock.wall()))
 
 
-def wait_for_topology(state: State, part: Part, timeout_s: float = 60.0) -> Topology:
+def topology_of(config: Config) -> Topology:
+    """Return the topology of the config's file; ConfigError names file, key and what is wrong."""
+    if config.topology is None:
+        raise ConfigError("topology is missing in the config: name the TOML file that says what stands where")
+    topology = read_toml(config.topology, Topology)
+    build(topology)
+    return topology
+
+
+def wait_for_topology(state: State, part: Part, timeout_s: float = 150.0) -> Topology:
     """Return the topology as soon as somebody has published it; ColdaisleError says who should."""
     deadline = time.monotonic() + timeout_s
     while (topology := state.topology()) is None:

@@ -39,7 +39,7 @@ class Supervisor:
         for name in names:
             self.children[name] = Child(name, self._spawn(name), [time.monotonic()])
 
-    def wait_ready(self, *names: str, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, *names: str, timeout_s: float = 150.0) -> None:
         """Wait until the named parts are ready. ColdaisleError names the first that is not, with the end of its log."""
         deadline = time.monotonic() + timeout_s
         waiting = list(names)

@@ -37,7 +37,7 @@ def world_of(config: Config, settings: TwinSettings) -> World:
 def write_past(world: World, publisher: Publisher, days: float) -> int:
     """Publish roll-ups of the `days` before the start; return the number of rows."""
     rows = 0
-    for collected in rollups(world.scenario, world.workload, until=world.now, days=days):
+    for collected in rollups(world.scenario, world.workload, until=world.now, days=days, seed=world.seed):
         publisher.collected("past", collected)
         rows += collected.rows()
     return rows
@@ -67,9 +67,9 @@ def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     if config.twin is None:
         raise ConfigError("twin: no table [twin] in the config")
     world = world_of(config, config.twin)
-    publish_state(bus, TOPOLOGY, msgspec.json.encode(world.topology), clock)
     rows = write_past(world, Publisher(bus, clock, "twin/past"), config.twin.past_days)
-    bus.flush(30.0)
+    bus.flush(60.0)
+    publish_state(bus, TOPOLOGY, msgspec.json.encode(world.topology), clock)  # who waits for it finds the past on the log
     part.log.info("%d servers; %d rows of %.0f past days written", len(world.topology.servers), rows, config.twin.past_days)
     part.ready()
     while not clock.started():
