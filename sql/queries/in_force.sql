@@ -7,7 +7,7 @@ WITH live AS (
 ),
 told AS (SELECT action_id, arg_max(status, ts) AS outcome, arg_max(after, ts) AS evidence FROM outcomes GROUP BY action_id)
 SELECT target, coalesce(max_mhz::VARCHAR || ' MHz', (body->'$.value')::VARCHAR) AS value, policy, reason, mode, ts AS since,
-    issued_wall + to_milliseconds((lease_s * 1000)::BIGINT) AS until_wall, outcome, evidence, action_id
+    issued_wall + to_milliseconds((lease_s * 1000)::BIGINT) AS until_wall, outcome, evidence, live.action_id
 FROM live LEFT JOIN told ON told.action_id = first_id
 WHERE kind <> 'revert' AND issued_wall + to_milliseconds((lease_s * 1000)::BIGINT) > $wall::TIMESTAMP
 ORDER BY target

@@ -1,7 +1,9 @@
 """The SRE's query book and the views, on the small story of one capped node."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +151,16 @@ def test_parameters_and_names_are_checked() -> None:
         sql.query("headroom").bind({"rack": 1})
     assert sql.query("headroom").bind() == {"level": "0.99"}
     assert "row_power" in sql.text("views", "row_power")
+
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "sql.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+def test_every_example_of_the_page_answers(told: History, example: str) -> None:
+    assert told.query(example).height
+
+
+def test_the_page_names_every_question_and_view() -> None:
+    for name in (*BOOK, *sql.names("views")):
+        assert f"`{name}`" in PAGE
