@@ -1,6 +1,7 @@
 """kafka-python behind our settings: how each kind of client is made, and its errors as one line for people."""
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.errors import for_code as kafka_error_for_code
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 from contracts.errors import BusError, ConfigError
 from contracts.topics import TOPICS, Topic
@@ -28,6 +30,26 @@ Hook = Callable[..., KafkaNetClient]
 # The client writes several lines for each attempt to reach a broker that is away; we say it once, in one line. Whoever wants
 # them sets the level of the logger "kafka".
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+class DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # the client is published without types
+    """The client's way to a broker, chosen by its proxy setting: straight, but closing what did not connect.
+
+    The client itself leaves such sockets to the garbage collector, many of them while a broker is away.
+    """
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: socket.socket, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        """Connect, or close and raise."""
+        connected = False
+        try:
+            done = await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+            connected = True
+            return done
+        finally:
+            if not connected:
+                sock.close()
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,6 +243,7 @@ def _common(settings: BusSettings, timeout_s: float | None = None) -> dict[str, 
     return {
         "bootstrap_servers": _addresses(settings.bootstrap),
         "client_id": "coldaisle",
+        "proxy_url": "direct://",
         "security_protocol": settings.security_protocol,
         "bootstrap_timeout_ms": int((timeout_s or settings.connect_timeout_s) * 1000),
         # A restarted broker is found within a second; the default backs off to 30 s.

@@ -5,7 +5,6 @@ topics by a prefix, or take `fresh_broker`, which is empty. A test that takes `a
 With COLDAISLE_REQUIRE_REAL=1 a real test that would be skipped fails instead: nobody believes in a check that did not run.
 """
 
-import gc
 import os
 import shutil
 import signal
@@ -28,22 +27,6 @@ from ingest.embedded import EmbeddedBroker, free_port
 
 ROOT = Path(__file__).parent.parent
 KAFKA_SH = ROOT / "deploy" / "kafka" / "kafka.sh"
-
-
-# kafka-python leaves the socket of a refused connection to the garbage collector: connected to nobody, in a cycle.
-LEAKED_SOCKET = r"unclosed <socket.socket [^>]*laddr=\('0\.0\.0\.0', \d+\)>$"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", f"ignore:{LEAKED_SOCKET}:ResourceWarning")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_unconfigure() -> None:
-    with warnings.catch_warnings():  # before pytest itself collects what the last tests left
-        warnings.filterwarnings("ignore", LEAKED_SOCKET, ResourceWarning)
-        gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)
