@@ -39,9 +39,8 @@ def sql_command(
               coldaisle sql --query headroom --csv
               coldaisle sql --query cap_story --param node=n012
     """
-    from ingest.history.client import HttpHistory, find_owner
-
     import sql
+    from ingest.history.client import HttpHistory, find_owner
 
     if query == "list":
         for name in sql.names("queries"):

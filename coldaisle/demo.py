@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from ingest.history.client import HttpHistory, find_owner
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -18,6 +17,7 @@ from coldaisle.clock import RunClock
 from coldaisle.supervisor import Supervisor
 from contracts.errors import ConfigError
 from ingest.embedded import EmbeddedBroker
+from ingest.history.client import HttpHistory, find_owner
 
 T0 = datetime(2026, 7, 15, 14, 0, tzinfo=UTC)
 """a Wednesday in July, at the day's peak"""

@@ -14,7 +14,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from coldaisle.clock import AnyClock
-from coldaisle.opened import open_history
+from coldaisle.opened import await_caught_up, open_history
 from coldaisle.part import Part
 from coldaisle.series_cache import SeriesCache
 from coldaisle.settings import Config, ForecastSettings
@@ -137,7 +137,9 @@ def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     state = State(bus)
     topology = wait_for_topology(state, part)
     state.close()
-    service = Service(open_history(config, part), bus, clock, topology, config.forecasts)
+    history = open_history(config, part)
+    await_caught_up(history, bus, part)
+    service = Service(history, bus, clock, topology, config.forecasts)
     service.refit()
     service.refit_plant()
     service.tick()

@@ -1,12 +1,11 @@
 """`coldaisle history`: the only writer of the DuckDB file; serves SQL and Arrow while it writes."""
 
-from ingest.history.owner import OwnerSettings
-
 from coldaisle.explain import convert
 from coldaisle.part import Part
 from coldaisle.settings import Config
 from contracts.ports import Bus, Clock
 from ingest.history import owner
+from ingest.history.owner import OwnerSettings
 
 
 def main(config: Config, part: Part, bus: Bus, clock: Clock) -> None:

@@ -5,9 +5,6 @@ import time
 from pathlib import Path
 
 import msgspec
-from twin.actuators import actuators
-from twin.exporters import exporters
-from twin.past import rollups
 
 from coldaisle.agent_process import actuators_of, make_agent, start_thread
 from coldaisle.clock import AnyClock
@@ -19,6 +16,9 @@ from contracts.errors import ConfigError
 from contracts.ports import Bus
 from ingest.publisher import Publisher
 from ingest.workload import load as load_workload
+from twin.actuators import actuators
+from twin.exporters import exporters
+from twin.past import rollups
 from twin.scenario import load as load_scenario
 from twin.world import World
 

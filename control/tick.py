@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from actuators.plan import PlanSettings, Wanted, plan
-from policies.arbiter import ArbiterSettings, arbitrate
-from policies.guard import GuardSettings, guard
-
 from contracts.control import Action, Decision
 from contracts.ports import Policy
 from contracts.view import View
+from policies.arbiter import ArbiterSettings, arbitrate
+from policies.guard import GuardSettings, guard
 
 
 @dataclass(frozen=True, kw_only=True)
