@@ -20,7 +20,7 @@ from contracts.ports import Batch, Forecaster
 from contracts.registry import FORECASTERS, load
 from forecast.batches import to_batch
 from forecast.calibration import bands, table
-from forecast.champion import BANDS, TRAILING_S, Band, Choice, band_of, choose, ratios
+from forecast.champion import BANDS, TRAILING_S, Band, Choice, band_of, choose, eligible, ratios
 from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, restricted
 from forecast.rolling import Residuals, residuals, roll
 from forecast.scores import Score, score, seasonal_scale
@@ -167,7 +167,7 @@ def _choose(parts: Mapping[str, list[Residuals]], batch: Batch, at_s: int, befor
     pasts = [_known(_joined(past), at_s) for past in parts.values() if past]
     out: dict[Band, Choice] = {}
     for band, _ in BANDS:
-        errors = {name: e for name, e in ratios(pasts, band, since_s=at_s - TRAILING_S).items() if np.isfinite(e)}
+        errors = eligible(band, ratios(pasts, band, since_s=at_s - TRAILING_S))
         if errors:
             previous = before[band].model if band in before else ""
             out[band] = choose(batch.target, band, errors, previous, datetime.fromtimestamp(at_s, UTC))

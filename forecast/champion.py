@@ -67,6 +67,15 @@ def ratios(pasts: Sequence[Residuals], band: Band, *, since_s: int) -> dict[str,
     return out
 
 
+def eligible(band: Band, errors: Mapping[str, float]) -> dict[str, float]:
+    """Return who may stand: all, but in the day band the ensemble and the naive ones only, where there is an ensemble.
+
+    A day ahead the outcomes of two days are too few to tell five models apart, and the median of them loses least.
+    """
+    stands = (*NAIVE, "ensemble") if band == "day" and "ensemble" in errors else tuple(errors)
+    return {name: error for name, error in errors.items() if name in stands and np.isfinite(error)}
+
+
 def choose(target: str, band: Band, errors: Mapping[str, float], previous: str, at: datetime) -> Choice:
     """Return the champion: the previous one unless it is gone, worse than naive, or beaten by more than MARGIN.
 

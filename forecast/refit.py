@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from contracts.ports import Batch, Fitted, Forecaster
 from contracts.registry import FORECASTERS, load
 from forecast.calibration import Table, table
-from forecast.champion import BANDS, TRAILING_S, Band, Choice, choose, ratios
+from forecast.champion import BANDS, TRAILING_S, Band, Choice, choose, eligible, ratios
 from forecast.grids import WEEK_S, day_steps, observed, restricted
 from forecast.models.kalman import KalmanFitted
 from forecast.rolling import Residuals, residuals, roll, spread_origins
@@ -72,11 +70,10 @@ def _split(batch: Batch) -> _Split:
     columns = len(batch.ts)
     window = max(1, min(JUDGED_S // batch.step_s, columns // 3))
     knots = [k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0 and k // batch.step_s <= window]
+    most = MOST_ORIGINS if len(batch.names) <= FEW else MOST_ORIGINS // 2
     return _Split(
         cut=max(0, columns - window - 1),
-        origins=spread_origins(
-            columns, window, MOST_ORIGINS if len(batch.names) <= FEW else MOST_ORIGINS // 2, day_steps(batch.step_s)
-        ),
+        origins=spread_origins(columns, window, most, day_steps(batch.step_s)),
         knots=knots or [1],
     )
 
@@ -111,7 +108,7 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
         fitted=fitted,
         fast=fast if isinstance(fast, KalmanFitted) else None,
         tables=tables,
-        choices=_choices(batch.target, [p for p in pasts if p.model in tables], tables, before, until, now),
+        choices=_choices(batch.target, pasts, tables, before, until, now),
         points=dict(zip(batch.names, observed(batch.values).tolist(), strict=True)),
         left_out=tuple(left_out),
     )
@@ -135,8 +132,7 @@ def _choices(
     """Choose per band among the models whose errors reach into it; a band without any is absent."""
     out: dict[Band, Choice] = {}
     for band, _ in BANDS:
-        errors = ratios(pasts, band, since_s=until_s - TRAILING_S)
-        errors = {name: error for name, error in errors.items() if np.isfinite(error) and name in tables}
+        errors = eligible(band, ratios([p for p in pasts if p.model in tables], band, since_s=until_s - TRAILING_S))
         if not errors:
             continue
         previous = before.choices[band].model if before is not None and band in before.choices else ""

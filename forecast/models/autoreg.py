@@ -1,5 +1,6 @@
 """AutoReg: statsmodels' autoregression on the steps 1, 2, 3, 6 and one day ago, with Fourier terms of the day and the week."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,11 +49,11 @@ class AutoRegFitted:
 
     def paths(self, batch: Batch, origins: Sequence[int], steps: int) -> Floats:
         """Return [O, S, steps]: `predict` at each origin (a column) as if nothing after it were known, in one recursion."""
-        depth = max(self.lags)
         row = rows_of(self.names, batch)
         out = np.full((len(origins), len(batch.names), steps), np.nan)
         if not self.names:
             return out
+        depth = max(self.lags)
         tails, ok, drive = [], [], []
         for origin in origins:
             known = recent(restricted(batch, origin), 2 * day_steps(batch.step_s))
@@ -83,6 +84,7 @@ class AutoRegFourier:
 
     def fit(self, batch: Batch) -> AutoRegFitted:
         """Learn from the newest two weeks of the batch; passes over series with fewer than `min_points` there."""
+        from statsmodels.tools.sm_exceptions import SingularMatrixWarning
         from statsmodels.tsa.ar_model import AutoReg
 
         day = day_steps(batch.step_s)
@@ -101,7 +103,11 @@ class AutoRegFourier:
                 params[i, 0] = y[0]  # a constant series leaves nothing to regress on
                 continue
             level, spread = float(np.mean(y)), float(np.std(y))
-            fitted = AutoReg((y - level) / spread, lags=list(lags), trend="c", exog=terms if terms.shape[1] else None).fit()
+            with warnings.catch_warnings():
+                # a series that its curve explains wholly: the pseudo-inverse takes the smallest of the equal solutions
+                warnings.simplefilter("ignore", SingularMatrixWarning)
+                exog = terms if terms.shape[1] else None
+                fitted = AutoReg((y - level) / spread, lags=list(lags), trend="c", exog=exog).fit()
             own = np.asarray(fitted.params, dtype=np.float64)
             params[i] = own
             params[i, 0] = own[0] * spread + level * (1.0 - own[1 : 1 + len(lags)].sum())

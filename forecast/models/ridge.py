@@ -3,8 +3,8 @@
 1. The curve: Fourier terms of the day (and of the week from two weeks on), one ridge regression per series.
 2. The change until horizon h: direct regression on the curve's change until then, on what the curve leaves (the remainder r)
    now, on r now minus r 1, 2, 5 and 11 steps ago and minus its mean over 12 steps, and on yesterday's change of r over the same
-   time of day. Coefficients are learnt at a few horizons, shrunk to those of all series together and those to zero, which is
-   persistence; between the learnt horizons they are interpolated.
+   time of day. Coefficients are learnt at a few horizons, shrunk to those of all series together and those to persistence
+   along the curve; between the learnt horizons they are interpolated.
 
 Loads are regressed as log1p: they are positive and their spread grows with their level.
 """
@@ -35,8 +35,8 @@ FEATURES = len(LAGS) + 4
 KNOTS_S = (300, 600, 900, 1_800, 2_700, 3_600, 7_200, 10_800, 21_600, 43_200, 64_800, 86_400)
 PSEUDO = 200.0
 """weight of the coefficients of all series together, in points"""
-ZERO = 3.0
-"""weight of zero (persistence) against the points of all series together"""
+ALONG = 3.0
+"""weight of persistence along the curve against the points of all series together"""
 STIFF = 0.005
 """weight of a flat curve, in days and per squared harmonic: a few days must not be traced"""
 MOST_ROWS = 2_000
@@ -171,6 +171,7 @@ def _direct(rest: Floats, curve: Floats, seen: NDArray[np.bool_], knots: Ints, d
     out = np.zeros((series, len(knots), FEATURES))
     at = np.arange(min(max(LAGS), columns - 1), columns, -(-columns // MOST_ROWS))
     common = _now(rest, at)
+    along = np.eye(FEATURES)[0]
     for k, h in enumerate(knots):
         usable = at + h < columns
         now = at[usable]
@@ -185,7 +186,7 @@ def _direct(rest: Floats, curve: Floats, seen: NDArray[np.bool_], knots: Ints, d
         weight /= np.where(power > 0, power, 1.0)[:, None]
         weighted = (x * weight[:, :, None]).transpose(0, 2, 1)
         gram, right = weighted @ x, (weighted @ goal[:, :, None])[:, :, 0]
-        pooled = np.linalg.solve(gram.sum(axis=0) + ZERO * np.eye(FEATURES), right.sum(axis=0))
+        pooled = np.linalg.solve(gram.sum(axis=0) + ALONG * np.eye(FEATURES), right.sum(axis=0) + ALONG * along)
         prior = PSEUDO * np.eye(FEATURES)
         out[:, k] = np.linalg.solve(gram + prior, (right + PSEUDO * pooled)[:, :, None])[:, :, 0]
     return out
