@@ -109,14 +109,11 @@ def _ladder(view: View, now: Present, settings: OrderSettings) -> Ladder:
     # IaaS: the metric counts who is held down, not how deep, so the fewest servers give: server by server, largest saving first
     gain = (gpu_w * now.wall_per_w[:, None]).sum(axis=1)
     loss = np.where(index.iaas[:, None], -gain[:, None], np.maximum.accumulate(loss, axis=1))
-    return Ladder(
-        clock_mhz=clock,
-        share=share,
-        gpu_w=gpu_w,
-        tier=_tiers(view, now, clock[:, 1:], settings),
-        loss=loss,
-        held=now.cap_mhz[:, None] <= clock[:, 1:] + 1.0,
-    )
+    tier = _tiers(view, now, clock[:, 1:], settings)
+    # a brake is no choice to keep: what it holds down deeply is not counted on, lest others be lowered in its place
+    braked = (now.cap_mhz < index.min_clock_mhz - 1.0)[:, None] & (tier >= Tier.IAAS_LOW_DEEP)
+    held = (now.cap_mhz[:, None] <= clock[:, 1:] + 1.0) & ~braked
+    return Ladder(clock_mhz=clock, share=share, gpu_w=gpu_w, tier=tier, loss=loss, held=held)
 
 
 def slo_states(view: View, settings: OrderSettings) -> Ints:

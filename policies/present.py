@@ -1,6 +1,7 @@
 """What the View means now: limits after failures, what each server would draw without caps, and what is not known."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,7 @@ THROTTLED = 0x8 | 0x20 | 0x40 | 0x80
 """NVML's reasons: hardware slowdown, software and hardware thermal slowdown, power brake"""
 UNKNOWN_SHARE = 0.5
 """share of its peak that a server is taken to draw while its GPUs are silent [A]"""
+CAPS = "clock_cap/"
 NO_EFFECT = frozenset({"refused", "failed"})
 
 
@@ -25,6 +27,8 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """older: nothing new is built on it, what is in force stays"""
     silent_s: Seconds = 150.0
     """row power older than this while the servers' load is unknown too: the static safe cap"""
+    actuation_s: Seconds = 60.0
+    """a lifted cap may still be felt for so long: 40 s out of band (POLCA B2) and a reading"""
     disagree_share: Annotated[float, msgspec.Meta(gt=0)] = 0.25
     """a meter that differs from the sum of its servers by more than this share is not believed alone"""
 
@@ -93,10 +97,12 @@ def _present(view: View, freshness: Freshness) -> Present:
         plant, note = DataSheet(view), "no plant learnt yet: data sheets' figures"
     gpu_w, known, clock, throttled, hottest = _servers(view, plant, freshness)
     cap_mhz, works = caps_in_force(view)
-    # the clock that the meter shows: between the cap and the maximum; an idle GPU's own low clock is not the cap's doing
-    floor = np.where(throttled, index.min_clock_mhz, cap_mhz)
+    # the clock that the meter shows: between the cap and the maximum; an idle GPU's own low clock is not the cap's doing.
+    # Below the cap only where hardware throttles, or where a lower cap has just been lifted
+    lifted = _changed_lately(view, freshness)
+    floor = np.where(throttled | lifted, index.min_clock_mhz, cap_mhz)
     shown = np.clip(np.where(np.isnan(clock), cap_mhz, clock), np.minimum(floor, cap_mhz), index.max_clock_mhz)
-    shown = np.where(works | throttled, shown, index.max_clock_mhz)
+    shown = np.where(works | throttled | lifted, shown, index.max_clock_mhz)
     share = plant.clock_power_share(shown, index.max_clock_mhz)
     peak = plant.peak_gpu_power_w()
     demand = np.maximum(np.minimum(gpu_w / np.clip(share, 0.05, 1.0), np.maximum(peak, gpu_w)), gpu_w)
@@ -157,6 +163,17 @@ def caps_in_force(view: View) -> tuple[Floats, Bools]:
         outcome = view.outcomes.get(target)
         works[server] = outcome is None or outcome.status not in NO_EFFECT
     return clock, works
+
+
+def _changed_lately(view: View, freshness: Freshness) -> Bools:
+    """[servers] whose cap was set, changed or lifted within the actuators' latency."""
+    changed, since = np.zeros(len(view.index.server_row), dtype=np.bool_), view.now - timedelta(seconds=freshness.actuation_s)
+    nodes = [a.node for t, a in view.actions.items() if not a.renews and a.at > since and t.startswith(CAPS)]
+    nodes += [o.node for t, o in view.outcomes.items() if o.at > since and t.startswith(CAPS)]
+    for node in nodes:
+        if (server := view.index.server.get(node)) is not None:
+            changed[server] = True
+    return changed
 
 
 def capped_server(view: View, action: Action) -> int | None:
