@@ -96,7 +96,7 @@ def write_config(options: Options, state: Path, bootstrap: str, fetch_waits: boo
     lines = [
         f'state = "{state}"',
         *([f'data = "{options.data}"'] if options.data else []),
-        f'[kafka]\nbootstrap = "{bootstrap}"\nfetch_waits = {str(fetch_waits).lower()}',
+        f'[kafka]\nbootstrap = "{bootstrap}"\nfetch_waits = {str(fetch_waits).lower()}\nretention_max_s = 180',
         f"[run]\nt0 = {T0.isoformat()}\nspeed = {options.speed}",
         f'[twin]\nscenario = "{options.scenario}"',
         f'[control]\nmode = "{mode}"\nguard = {str(options.policies).lower()}',

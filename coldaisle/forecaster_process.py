@@ -4,6 +4,7 @@ A process of its own: a fit takes seconds of CPU, and the guard in `control` mus
 """
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +25,6 @@ from contracts.ports import Batch, Bus, Clock, HistoryReader
 from contracts.topology import Topology
 from control.fold import forecast_row
 from forecast import produce
-from forecast.batches import to_batch
 from forecast.plant import Plant, fit
 from forecast.state import GPU_POWER, TARGETS
 from forecast.state import State as Learnt
@@ -37,6 +37,7 @@ TICK_WINDOW = timedelta(days=8)
 PLANT_TARGETS = ("inlet", "outside", "gpu_temp", "gpu_power", "server_power", "airflow")
 PLANT_EVERY_S = 7 * 86_400.0
 """TAPAS refreshes its models weekly"""
+NICE = 10
 
 
 class Service:
@@ -48,6 +49,7 @@ class Service:
         self.publisher = Publisher(bus, clock, "forecaster")
         self.plant: Plant | None = None
         self.learnt = Learnt()
+        self._reader = reader
         self._ticks = SeriesCache(reader)
         self._fits = SeriesCache(reader)
         self._lock = threading.Lock()
@@ -65,7 +67,8 @@ class Service:
     def refit_plant(self) -> None:
         """Learn the plant models anew and publish them for the policies."""
         now = self.clock.now()
-        frames = {target: self._fits.read(target, LONG_STEP_S, self._window(), now) for target in PLANT_TARGETS}
+        since = now - self._window()
+        frames = {target: self._reader.series(target, as_of=now, since=since, step_s=LONG_STEP_S) for target in PLANT_TARGETS}
         self.plant = fit(self.topology, frames)
         publish_state(self.bus, PLANT, self.plant.to_json(), self.clock)
 
@@ -96,12 +99,8 @@ class Service:
     def _batches(
         self, cache: SeriesCache, targets: Sequence[str], step_s: int, window: timedelta, now: datetime
     ) -> list[Batch]:
-        made = []
-        for target in targets:
-            frame = cache.read(target, step_s, window, now)
-            if not frame.is_empty():
-                made.append(to_batch(frame, target, step_s, until=now, since=now - window))
-        return made
+        made = [cache.batch(target, step_s, window, now) for target in targets]
+        return [batch for batch in made if batch is not None]
 
     def _window(self) -> timedelta:
         return timedelta(days=self.settings.history_days)
@@ -133,17 +132,19 @@ def schedule(service: Service, settings: ForecastSettings, speed: float, part: P
 
 
 def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
-    """Learn once, then run the jobs until stopped."""
+    """Run the jobs until stopped, the first fits at once. Fits give way to the loop and the history: the process is nice."""
+    os.nice(NICE)
+    part.ready()
     state = State(bus)
     topology = wait_for_topology(state, part)
     state.close()
     history = open_history(config, part)
     await_caught_up(history, bus, part)
     service = Service(history, bus, clock, topology, config.forecasts)
-    service.refit()
     service.refit_plant()
+    service.refit()
     service.tick()
-    part.ready()
+    part.log.info("learnt; the jobs run")
     scheduler = schedule(service, config.forecasts, clock.speed, part)
     part.stop.wait()
     scheduler.shutdown(wait=False)
