@@ -5,6 +5,7 @@ compiled code lies in a folder named after the digest of the kernels' sources: w
 used."""
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -28,7 +29,15 @@ def _digest() -> str:
     return texts.hexdigest()[:16]
 
 
-CACHE = HERE / "__pycache__" / f"numba-{_digest()}"
+def _folder() -> Path:
+    """Beside the sources; where these are read-only (an image, another user's install), in the user's own cache folder."""
+    beside = HERE / "__pycache__"
+    if os.access(beside if beside.exists() else HERE, os.W_OK):
+        return beside
+    return Path.home() / ".cache" / "coldaisle"
+
+
+CACHE = _folder() / f"numba-{_digest()}"
 setattr(numba.config, "CACHE_DIR", str(CACHE))  # noqa: B010 - numba makes its options at import, unseen by types
 
 

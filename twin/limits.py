@@ -7,6 +7,7 @@
   below the hungriest (TAPAS, 100 rows: half draw 28 % less, three quarters 18 %, nine tenths 10 %).
 - An aisle's air is made for the aisle's own tenants."""
 
+import argparse
 import sys
 
 import msgspec
@@ -84,14 +85,19 @@ def fill(scenario: Scenario, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.i
 
 
 def main(arguments: list[str]) -> int:
-    """Print the limits of a scenario as TOML lines."""
+    """Print the limits of a scenario as TOML lines; return the exit status."""
     from twin.warmup import plain_workload
 
-    if len(arguments) != 1:
-        print("usage: python -m twin.limits SCENARIO", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(
+        prog="python -m twin.limits",
+        description="Find the limits that a scenario's servers were made for.",
+        epilog="example: python -m twin.limits demo",
+    )
+    parser.add_argument("scenario", help="name of a shipped one, or a TOML file")
+    parser.add_argument("--rows", type=int, default=DESIGN_ROWS, help="rows among which the hungriest is sought (%(default)s)")
+    options = parser.parse_args(arguments)
     try:
-        limits = design(load(arguments[0]), plain_workload())
+        limits = design(load(options.scenario), plain_workload(), rows=options.rows)
     except ColdaisleError as error:
         print(f"twin.limits: {error}", file=sys.stderr)
         return error.status
