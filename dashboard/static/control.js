@@ -36,7 +36,7 @@ function leases(data) {
   const range = clocks.length ? ` to ${mhz(Math.min(...clocks), Math.max(...clocks))}` : "";
   const weights = data.in_force.filter((l) => l.kind === "weights" && l.mode === "enforce").length;
   metric(document.getElementById("forceline"), "caps.enforced", "all", enforced.length,
-    `${enforced.length} of ${data.servers.length} servers capped${range} · weights of ${plural(weights, "endpoint")}${caps.length > enforced.length ? ` · ${caps.length - enforced.length} caps only advised` : ""}`);
+    `${enforced.length} of ${data.servers.length} servers capped${range} · weights of ${plural(weights, "endpoint")}${caps.length > enforced.length ? ` · ${plural(caps.length - enforced.length, "cap")} only advised` : ""}`);
   const all = groups(data), shown = everything ? all : all.slice(0, SHOWN);
   const box = document.getElementById("leases");
   keyed(box, shown.length ? shown : [{ key: "none", leases: [] }], (g) => g.key, makeLease, (element, group) => updateLease(element, group, data));
@@ -103,7 +103,7 @@ function did(group) {
   const who = group.n === 1 ? targets[0] : plural(group.n, group.kind === "weights" ? "endpoint" : group.kind === "alert" ? "alert" : "server");
   switch (group.kind) {
     case "clock_cap": return `cap ${who} to ${mhz(group.min_mhz, group.max_mhz)}`;
-    case "weights": return `weigh ${who} anew`;
+    case "weights": return `new weights for ${who}`;
     case "alert": return `alert ${who}`;
     case "revert": return `lift ${who}`;
     case "no_change": return `no change${group.n > 1 ? ` (${group.n} times)` : ""}`;

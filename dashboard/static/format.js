@@ -3,9 +3,11 @@
 export const DASH = "–";
 const absent = (value) => value === null || value === undefined || Number.isNaN(value);
 
+const forms = [0, 1, 2].map((digits) => new Intl.NumberFormat("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+
+/** A number with 0, 1 or 2 decimals. */
 export function number(value, digits = 0) {
-  if (absent(value)) return DASH;
-  return value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "\u2212");
+  return absent(value) ? DASH : forms[digits].format(value).replace("-", "\u2212");
 }
 
 /** Watts as kW, one decimal below 100 kW. */
