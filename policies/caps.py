@@ -32,7 +32,7 @@ class CapsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     late: Band = Band(tighten=0.995, goal=0.98, release=0.965)
     late_level: Level = 0.99
     late_s: Seconds = 120.0
-    """out-of-band caps take up to 40 s (POLCA B2), one period of the forecast another 60 s"""
+    """out-of-band caps take up to 40 s (POLCA), one period of the forecast another 60 s"""
     early_spike_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.118
     """without a forecast: POLCA's highest spike in 40 s, of the limit (v)"""
     late_spike_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.03

@@ -13,7 +13,7 @@ from contracts.view import Floats, View
 INLET_FROM_OUTSIDE = ((15.0, 18.0), (25.0, 27.0), (29.0, 30.0))
 """(outside, inlet) degC: TAPAS Fig. 3, read off its figure: held at 18 below 15, then rising, flat above 29"""
 INLET_LOAD_K = 2.0
-"""inlet rise from low to high load of the site (TAPAS A2)"""
+"""inlet rise from low to high load of the site (TAPAS Fig. 5)"""
 GPU_OFFSET_C, GPU_PER_INLET, GPU_PER_W = 2.6, 0.96, 0.053
 """TAPAS Fig. 7's line; the paper calls its server an A100, its 700 W say H100 [INF]"""
 CLOCK_FLOOR, CLOCK_SLOPE, CLOCK_POWER = 0.25, 0.75, 1.05

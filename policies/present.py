@@ -28,7 +28,7 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     silent_s: Seconds = 150.0
     """row power older than this while the servers' load is unknown too: the static safe cap"""
     actuation_s: Seconds = 60.0
-    """a lifted cap may still be felt for so long: 40 s out of band (POLCA B2) and a reading"""
+    """a lifted cap may still be felt for so long: 40 s out of band (POLCA) and a reading"""
     disagree_share: Annotated[float, msgspec.Meta(gt=0)] = 0.25
     """a meter that differs from the sum of its servers by more than this share is not believed alone"""
 

@@ -3,7 +3,7 @@
 Level from now (the plant at the power that would be drawn without caps), rise and spread from the forecast. Where an aisle
 draws more air than it gets, its SaaS is lowered first: that cools everybody's inlet, IaaS included. A hot IaaS server is capped
 only when that does not suffice and the slowdown is at hand. Batch size and parallelism are not touched: small decode batches
-heat the memory and fewer GPUs per instance heat the hottest one (TAPAS A3).
+heat the memory and fewer GPUs per instance heat the hottest one (TAPAS Table 1, Fig. 16).
 """
 
 from collections.abc import Sequence
