@@ -21,7 +21,7 @@ NAME = "guard"
 
 
 class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POLCA's dual threshold; thresholds are shares of the row's present limit, clocks shares of the hardware's maximum clock."""
+    """POLCA's two thresholds, as shares of the row's present limit; clocks as shares of the hardware's maximum clock."""
 
     t1: OfLimit = 0.80
     t2: OfLimit = 0.89

@@ -160,7 +160,7 @@ def _reasons(
 def _candidates(
     view: View, vm: VmRequest, able: Ints, row_share: Floats, air_share: Floats, gpu_c: Floats
 ) -> tuple[Candidate, ...]:
-    """Candidates best first: IaaS cold, SaaS warm (TAPAS, VM allocator); then rows that hold fewer of the kind; then temperature."""
+    """Candidates best first: IaaS cold, SaaS warm (TAPAS); then rows that hold fewer of the kind; then temperature."""
     if len(able) == 0:
         return ()
     index, rows = view.index, len(view.topology.rows)
