@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from dashboard.settings import DashboardSettings
-from tests.dashboard.conftest import Site
+from ingest.history.store import History
+from tests.dashboard.conftest import Site, StandingClock
 from tests.dashboard.test_app import served
 from tests.dashboard.test_snapshots import Reader
+from tests.factories import NOW
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 FLAGS = (
@@ -34,7 +37,11 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-DRAWN = "return document.querySelectorAll('.plotly-wait').length === 0 && document.querySelectorAll('#rows .card').length > 0"
+DRAWN = """return document.querySelectorAll("#rows .card").length > 0
+    && document.querySelectorAll("#rows .plotly-wait").length === 0"""
+    "return document.querySelectorAll('#rows .card').length > 0 && document.querySelectorAll('#rows .plotly-wait').length === 0"
+)
+ALL_DRAWN = "return document.querySelectorAll('.plotly-wait').length === 0"
 VALUES = """return Object.fromEntries([...document.querySelectorAll('[data-metric="' + arguments[0] + '"]')]
     .map(e => [e.dataset.key, e.dataset.value === '' ? null : Number(e.dataset.value)]))"""
 
@@ -57,11 +64,12 @@ class Browser:
         self.size(width, height or 1000, theme)
         if not height:
             self.size(width, int(self.run("return document.documentElement.scrollHeight")), theme)
+            self.wait(lambda: self.run(ALL_DRAWN), "every chart is drawn")
         time.sleep(1.5)  # charts that come into sight are drawn, transitions end
         assert self.driver.save_screenshot(str(self.pictures / f"{name}.png"))
 
     def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def values(self, metric: str) -> dict[str, float | None]:
         found: dict[str, float | None] = self.run(VALUES, metric)
@@ -99,26 +107,39 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     driver.quit()
 
 
-@pytest.fixture
-def reader(site: Site) -> Reader:
-    return Reader(site)
+@dataclass
+class Shown:
+    """The page in the browser, and what is behind it."""
+
+    browser: Browser
+    site: Site
+    reader: Reader
 
 
-@pytest.fixture
-def opened(browser: Browser, site: Site, reader: Reader) -> Iterator[Browser]:
-    """The page, drawn, at a desktop's size."""
+@pytest.fixture(scope="module")
+def shown(browser: Browser, filled: tuple[History, datetime], queries: dict[str, str]) -> Iterator[Shown]:
+    """The page, drawn; opened once for all tests that leave it as it was."""
+    history, wall = filled
+    site = Site(reader=history, clock=StandingClock(run=NOW, at_wall=wall + timedelta(seconds=1)), queries=queries)
+    reader = Reader(site)
     browser.size(1440, 1000, "light")
     with served(site, DashboardSettings(port=0), reader) as url:
         browser.driver.get(url)
         browser.wait(lambda: browser.run(DRAWN), "the page is drawn")
-        yield browser
+        yield Shown(browser=browser, site=site, reader=reader)
         browser.driver.get("about:blank")
-        browser.complaints()
 
 
-def test_the_page_shows_what_sql_says(opened: Browser, site: Site) -> None:
+@pytest.fixture
+def opened(shown: Shown) -> Browser:
+    """The page at a desktop's size."""
+    shown.browser.size(1440, 1000, "light")
+    return shown.browser
+
+
+def test_the_page_shows_what_sql_says(opened: Browser, shown: Shown) -> None:
     def sql(statement: str) -> dict[str, float]:
-        return dict(site.reader.query(statement).rows())
+        return dict(shown.site.reader.query(statement).rows())
 
     newest = "FROM row_power QUALIFY ts = max(ts) OVER (PARTITION BY row)"
     assert opened.values("row.power_w") == pytest.approx(sql(f"SELECT row, power_w {newest}"))
@@ -145,11 +166,10 @@ def test_it_speaks_to_those_who_do_not_see_the_charts(opened: Browser) -> None:
     assert "of 286 kW" in str(row.find_element(By.CSS_SELECTOR, ".chart").get_attribute("aria-label"))
     row.find_element(By.TAG_NAME, "summary").click()
     lines = row.find_elements(By.CSS_SELECTOR, "tbody tr")
-    assert sum("forecast median" in line.text for line in lines) == 6  # the newest of seven steps lies in the past hour's edge
+    assert sum("forecast median" in line.text for line in lines) == 7
     opened.driver.find_element(By.CSS_SELECTOR, "#heattable summary").click()
-    opened.wait(
-        lambda: len(opened.driver.find_elements(By.CSS_SELECTOR, "#heattable tbody tr")) == 80, "80 servers in the table"
-    )
+    rows = "return document.querySelectorAll('#heattable tbody tr').length"
+    opened.wait(lambda: opened.run(rows) == 80, "80 servers in the table")
     unnamed = opened.run("""return [...document.querySelectorAll('button, a, input, [role=img], section, [role=region]')]
         .filter(e => !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.textContent.trim()
             || e.closest('label'))).map(e => e.outerHTML.slice(0, 90))""")
@@ -183,7 +203,9 @@ def test_it_fits_every_width(opened: Browser, width: int, theme: str) -> None:
     assert opened.complaints() == []
 
 
-def test_it_admits_that_its_data_is_old(opened: Browser, reader: Reader, site: Site) -> None:
+def test_it_admits_that_its_data_is_old(opened: Browser, shown: Shown) -> None:
+    site, reader = shown.site, shown.reader
+    before = (site.clock.run, site.clock.at_wall)
     assert "live" in opened.text("#fresh")
     site.clock.move(2)
     reader.shut = "no history answers at 127.0.0.1: start coldaisle history"
@@ -194,17 +216,8 @@ def test_it_admits_that_its_data_is_old(opened: Browser, reader: Reader, site: S
     assert "old" in str(opened.run("return document.body.className"))
     opened.picture("page-history-away", 1440, 700, "light")
     reader.shut = ""
+    site.clock.run, site.clock.at_wall = before
     opened.wait(lambda: "live" in opened.text("#fresh") and not opened.text("#banner"), "the page is live again")
-
-
-def test_it_admits_that_its_server_is_gone(browser: Browser, site: Site) -> None:
-    browser.size(1440, 1000, "light")
-    with served(site, DashboardSettings(port=0)) as url:
-        browser.driver.get(url)
-        browser.wait(lambda: browser.run(DRAWN), "the page is drawn")
-    browser.wait(lambda: "No connection" in browser.text("#banner"), "the banner")
-    browser.driver.get("about:blank")
-    browser.complaints()
 
 
 def test_pictures(opened: Browser) -> None:
@@ -217,3 +230,13 @@ def test_pictures(opened: Browser) -> None:
     for name, (width, height, theme) in shots.items():
         opened.picture(name, width, height, theme)
         assert (opened.pictures / f"{name}.png").stat().st_size > 20_000
+
+
+def test_it_admits_that_its_server_is_gone(browser: Browser, site: Site) -> None:
+    browser.size(1440, 1000, "light")
+    with served(site, DashboardSettings(port=0)) as url:
+        browser.driver.get(url)
+        browser.wait(lambda: browser.run(DRAWN), "the page is drawn")
+    browser.wait(lambda: "No connection" in browser.text("#banner"), "the banner")
+    browser.driver.get("about:blank")
+    browser.complaints()
