@@ -140,16 +140,21 @@ def look(klass: ClassState, coarse: Batch, fine: Batch | None, now_s: int, secon
     return Outlook(coarse.names, seconds, levels, values, data_until, models, notes)
 
 
-def challenger(klass: ClassState, coarse: Batch, now_s: int, seconds: Ints, paths: Coarse, model: str) -> Outlook:
-    """Return one model's own quantiles, without anchor: what it would have said alone."""
+def challengers(
+    klass: ClassState, coarse: Batch, now_s: int, seconds: Ints, paths: Coarse, models: Sequence[str]
+) -> list[Outlook]:
+    """Return each model's own quantiles, without anchor: what it would have said alone."""
     levels = levels_of(klass.target)
-    base, _ = _composed({model: paths.paths[model]}, [model] * len(seconds), coarse, now_s + seconds)
-    data_until = newest(coarse)
+    data_until, scale = newest(coarse), _scale(coarse, None)
     age = np.maximum(now_s + seconds[None, :] - data_until[:, None], 0).astype(np.float64)
-    z = _reached(klass.tables[model], age)
-    values = bands(base, _scale(coarse, None), z, levels, lower=coarse.lower, upper=coarse.upper)
     count = len(coarse.names)
-    return Outlook(coarse.names, seconds, levels, values, data_until, (model,) * count, ((),) * count)
+    out = []
+    for model in models:
+        base, _ = _composed({model: paths.paths[model]}, [model] * len(seconds), coarse, now_s + seconds)
+        z = _reached(klass.tables[model], age)
+        values = bands(base, scale, z, levels, lower=coarse.lower, upper=coarse.upper)
+        out.append(Outlook(coarse.names, seconds, levels, values, data_until, (model,) * count, ((),) * count))
+    return out
 
 
 def _reached(table: Table, age: Floats) -> Floats:

@@ -176,7 +176,8 @@ def _regress(terms: Floats, values: Floats, prior: Floats, group: NDArray[np.int
     late = np.abs(
         values[:, ~early] - np.einsum("stf,sf->st", np.broadcast_to(terms, (*values.shape, terms.shape[2]))[:, ~early], trial)
     )
-    error = float(np.nanmedian(np.nanmean(late, axis=1, where=np.isfinite(late)))) if np.isfinite(late).any() else float("nan")
+    own = [float(np.mean(row[np.isfinite(row)])) for row in late if np.isfinite(row).any()]
+    error = float(np.median(own)) if own else float("nan")
     count = int(np.isfinite(values).sum())
     return _fit(terms, values, prior, group), error, count if np.isfinite(error) else 0
 

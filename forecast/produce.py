@@ -18,7 +18,7 @@ from contracts.forecasts import UNITS, Forecast, Target
 from contracts.ports import Batch
 from forecast.derived import gpu_temperatures, headroom
 from forecast.grids import Ints, day_steps, epoch_s
-from forecast.outlook import Outlook, challenger, champion_at, coarse_paths, look
+from forecast.outlook import Outlook, challengers, champion_at, coarse_paths, look
 from forecast.plant import Plant
 from forecast.refit import refit, refit_daily
 from forecast.state import TARGETS, ClassState, State, by_target
@@ -106,7 +106,7 @@ def _class(
         at = np.array([s for s in CHALLENGER_S if s <= seconds[-1]], dtype=np.int64)
         speakers = {champion_at(klass, float(s)) for s in at}
         alone = [m for m in sorted(klass.tables) if m in paths.paths and speakers != {m}]
-        others = [challenger(klass, batch, now_s, at, paths, model) for model in alone]
+        others = challengers(klass, batch, now_s, at, paths, alone)
     return replace(klass, coarse=paths), outlook, others
 
 

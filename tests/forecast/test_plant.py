@@ -161,3 +161,23 @@ def test_what_is_no_plant_is_refused_in_one_line(plant: Plant) -> None:
     unknown: Topology = msgspec.structs.replace(TOPOLOGY, hardware=())
     with pytest.raises(InputError, match="dgx-h100"):
         fit(unknown, {})
+
+
+def test_a_server_that_was_never_seen_takes_its_classes_values(truth: Truth, plant: Plant) -> None:
+    frames = {
+        name: frame.filter((pl.col("series") != NAMES[2]) | (name in ("outside", "airflow")))
+        for name, frame in truth.frames.items()
+    }
+    found = fit(TOPOLOGY, frames)
+    others = [s for s in range(6) if s != 2]
+    assert found.inlet_c(25.0, 0.6)[2] == pytest.approx(found.inlet_c(25.0, 0.6)[others].mean(), abs=0.3)
+    np.testing.assert_allclose(found.inlet_c(25.0, 0.6)[others], plant.inlet_c(25.0, 0.6)[others], atol=0.3)
+    assert found.peak_gpu_power_w()[2] == 5_600.0
+
+
+def test_a_server_that_fell_silent_early_is_no_error(truth: Truth) -> None:
+    first = truth.frames["inlet"]["ts"].min()
+    silent = truth.frames["inlet"].filter((pl.col("series") != NAMES[1]) | (pl.col("ts") < first + pl.duration(days=3)))
+    found = fit(TOPOLOGY, {**truth.frames, "inlet": silent})
+    assert np.isfinite(found.inlet_c(25.0, 0.6)).all()
+    assert found.state.errors["inlet_c"] < 0.2
