@@ -67,7 +67,7 @@ function banner(cut, since_s) {
   if (cut) said = `No connection to this page's server ${lost ? `since ${clock(lost.toISOString())} UTC` : `for ${age(since_s)}`}. What you see is old.`;
   else if (status?.state === "away") {
     const since = status.since ? clock(status.since) : DASH;
-    said = `The history has not answered since ${since} UTC${status.age_s === null ? "" : ` (${age(status.age_s + since_s)})`}: ${status.why} ${page.data ? "What you see is from then." : ""}`;
+    said = `The history has not answered since ${since} UTC${status.age_s === null ? "" : ` (${age(status.age_s + since_s)})`}: ${status.why.replace(/[.\s]*$/, ".")} ${page.data ? "What you see is from then." : ""}`;
   } else if (status?.state === "starting") said = "Asking the history for the first time …";
   set(byId("banner"), "hidden", !said);
   text(byId("banner"), said);

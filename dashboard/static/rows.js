@@ -16,7 +16,7 @@ function make(row) {
   return h("article", { class: "card", "aria-label": row.row },
     h("div", { class: "cardhead" }, h("h3", {}, row.row), h("span", { class: "note", "data-p": "note" })),
     h("dl", { class: "facts" },
-      fact("headroom now", "headroom", "big"), fact("least in the next hour (99 %)", "ahead", "big"), fact("power now", "power"),
+      fact("headroom now", "headroom", "big"), fact("least, next hour (99 %)", "ahead", "big"), fact("power now", "power"),
       fact("limit", "limit"),
       h("div", {}, h("dt", {}, "servers capped"), h("dd", {}, h("span", { "data-p": "capped" }), h("small", { "data-p": "of" })))),
     h("div", { class: "gauge", "data-p": "gauge", role: "img" }, h("i"), h("b")),
@@ -123,9 +123,9 @@ function marks(row, y) {
 }
 
 function tableRows(row) {
-  const past = row.past_t.map((t, i) => [clock(t), "measured", kw(row.past_w[i]), DASH]).filter((_, i, all) => i % 15 === 0 || i === all.length - 1);
+  const past = row.past_t.map((t, i) => [clock(t), "measured", kw(row.past_w[i]), DASH]).filter((_, i, every) => i % 15 === 0 || i === every.length - 1);
   const path = row.path;
   const ahead = path ? path.t.map((t, i) => [clock(t), "forecast median", kw(path.bands["0.5"]?.[i]), `${kw(path.bands["0.01"]?.[i])} to ${kw(path.bands["0.99"]?.[i])}`]) : [];
-  const caps = row.marks.map((m) => [clock(m.t), `${plural(m.capped, "cap")} issued, ${m.lifted} lifted by ${m.policies}`, DASH, DASH]);
-  return [...past, ...caps, ...ahead];
+  const caps = row.marks.map((m) => [clock(m.t), [m.capped && `${plural(m.capped, "cap")} issued`, m.lifted && `${plural(m.lifted, "cap")} lifted`].filter(Boolean).join(", ") + ` by ${m.policies}`, DASH, DASH]);
+  return [...[...past, ...caps].sort((a, b) => (a[0] < b[0] ? -1 : 1)), ...ahead];
 }

@@ -39,8 +39,6 @@ FLAGS = (
 )
 DRAWN = """return document.querySelectorAll("#rows .card").length > 0
     && document.querySelectorAll("#rows .plotly-wait").length === 0"""
-    "return document.querySelectorAll('#rows .card').length > 0 && document.querySelectorAll('#rows .plotly-wait').length === 0"
-)
 ALL_DRAWN = "return document.querySelectorAll('.plotly-wait').length === 0"
 VALUES = """return Object.fromEntries([...document.querySelectorAll('[data-metric="' + arguments[0] + '"]')]
     .map(e => [e.dataset.key, e.dataset.value === '' ? null : Number(e.dataset.value)]))"""
@@ -221,11 +219,13 @@ def test_it_admits_that_its_data_is_old(opened: Browser, shown: Shown) -> None:
 
 
 def test_pictures(opened: Browser) -> None:
+    opened.driver.refresh()
+    opened.wait(lambda: opened.run(DRAWN), "the page is drawn")
     shots = {
         "page": (1440, 0, "light"),
         "page-dark": (1440, 1000, "dark"),
         "page-phone": (390, 844, "light"),
-        "page-phone-dark": (390, 0, "dark"),
+        "page-phone-dark": (390, 844, "dark"),
     }
     for name, (width, height, theme) in shots.items():
         opened.picture(name, width, height, theme)
