@@ -22,6 +22,24 @@ FILE = "history.duckdb"
 OUT_OF_MEMORY_TRIES = 5
 
 
+OFFSETS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "cluster_id": pl.String,
+    "topic": pl.String,
+    "k_partition": pl.Int32,
+    "next_offset": pl.Int64,
+}
+COMMITS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "committed_at": pl.Datetime("us"),
+    "topic": pl.String,
+    "records": pl.Int64,
+    "rows": pl.Int64,
+    "backfilled_rows": pl.Int64,
+    "oldest_created": pl.Datetime("us"),
+    "freshness_s": pl.Float64,
+    "commit_s": pl.Float64,
+}
+
+
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the database may take of the machine."""
 
@@ -207,14 +225,20 @@ class History:
         self._finished = _told(batch, self._wall().astimezone(UTC).replace(tzinfo=None), time.monotonic() - begun)
 
     def _advance(self, con: duckdb.DuckDBPyConnection, batch: MicroBatch) -> None:
-        for (topic, partition), (_, after) in batch.spans.items():
-            place = {"c": self.cluster_id, "t": topic, "p": partition, "n": after}
-            if (topic, partition) in self._offsets:
+        """Move all offsets in one statement: each statement costs milliseconds, however small."""
+        rows = [(self.cluster_id, topic, partition, after) for (topic, partition), (_, after) in batch.spans.items()]
+        known = [row for row in rows if row[1:3] in self._offsets]
+        _insert(con, "offsets", pl.DataFrame([row for row in rows if row not in known], schema=OFFSETS, orient="row"))
+        if known:
+            con.register("_incoming", pl.DataFrame(known, schema=OFFSETS, orient="row"))
+            try:
                 con.execute(
-                    "UPDATE offsets SET next_offset = $n WHERE cluster_id = $c AND topic = $t AND k_partition = $p", place
+                    "UPDATE offsets SET next_offset = new.next_offset FROM _incoming AS new "
+                    "WHERE offsets.cluster_id = new.cluster_id AND offsets.topic = new.topic "
+                    "AND offsets.k_partition = new.k_partition"
                 )
-            else:
-                con.execute("INSERT INTO offsets VALUES ($c, $t, $p, $n)", place)
+            finally:
+                con.unregister("_incoming")
 
     def _new_sources(self, batch: MicroBatch) -> list[tuple[str, str]]:
         found: set[tuple[str, str]] = set()
@@ -225,8 +249,7 @@ class History:
 
     def _write_commits(self, con: duckdb.DuckDBPyConnection) -> None:
         """Bookkeeping of the commit before this one: only now it is known when it ended."""
-        for row in self._finished:
-            con.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        _insert(con, "commits", pl.DataFrame(self._finished, schema=COMMITS, orient="row"))
         self._finished = []
 
 
