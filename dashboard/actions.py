@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 
 from dashboard.model import AlertNow, DecisionGroup, InForce, OutcomeCount
-from dashboard.moment import Asker, aware
+from dashboard.moment import Asker, aware, seconds
 
 Row = Mapping[str, Any]
 GROUPS = 24
+MOST = 150
+"""decisions of each policy that are looked at"""
+QUIET_S = 300.0
 TARGETS = 6
 
 
@@ -46,11 +49,15 @@ def _in_force(row: Row) -> InForce:
 
 
 def decisions(ask: Asker) -> tuple[DecisionGroup, ...]:
-    """Return the newest decisions, those of one policy, moment and kind together; newest first."""
+    """Return the newest decisions, newest first: those of one policy, moment and kind together.
+
+    What nobody acted upon (another policy's wish won, or it was in force already) counts by five minutes instead of by moment.
+    """
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in ask.rows("page_decisions", most=400):
+    for row in ask.rows("page_decisions", most=MOST):
         kind = "no_change" if row["no_change"] else row["kind"] or row["target"].partition("/")[0]
-        groups.setdefault((row["ts"], row["policy"], kind), []).append(row)
+        moment = row["ts"] if row["mode"] else seconds(row["ts"]) // QUIET_S
+        groups.setdefault((moment, row["policy"], kind), []).append(row)
     return tuple(_group(key[1], key[2], rows) for key, rows in list(groups.items())[:GROUPS])
 
 
@@ -61,7 +68,9 @@ def _group(policy: str, kind: str, rows: Sequence[Row]) -> DecisionGroup:
         at=aware(rows[0]["ts"]),
         policy=policy,
         kind=kind,
-        n=len(rows),
+        first_at=aware(rows[-1]["ts"]),
+        n=len({r["target"] for r in rows}),
+        times=len(rows),
         targets=tuple(sorted({r["target"] for r in rows})[:TARGETS]),
         min_mhz=min(clocks, default=None),
         max_mhz=max(clocks, default=None),

@@ -176,10 +176,15 @@ class DecisionGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Decisions of one policy at one moment and of one kind: an emergency caps many servers at once."""
 
     at: datetime
+    """the newest of them"""
+    first_at: datetime
     policy: str
     kind: str
     """clock_cap | weights | alert | revert | place | no_change"""
     n: int
+    """targets"""
+    times: int
+    """decisions"""
     targets: tuple[str, ...]
     """at most 6 of them"""
     min_mhz: float | None

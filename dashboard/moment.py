@@ -42,6 +42,7 @@ HOUR = timedelta(hours=1)
 POWER_BUCKET_S = 20.0
 """180 points in the last hour"""
 LOAD_BUCKET_S = 60.0
+MARK_BUCKET_S = 120.0
 _PARAMETER = re.compile(r"\$(\w+)")
 _COMMENT = re.compile(r"--[^\n]*")
 

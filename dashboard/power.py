@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboard.model import Aisle, CapMark, InForce, Path, RowPower, Seen, Unit
-from dashboard.moment import POWER_BUCKET_S, Asker, Moment, seconds
+from dashboard.moment import MARK_BUCKET_S, POWER_BUCKET_S, Asker, Moment, seconds
 from dashboard.paths import Paths, highest
 
 Row = Mapping[str, Any]
@@ -48,7 +48,7 @@ def rows(ask: Asker, site: Facility, paths: Paths, in_force: Sequence[InForce]) 
     if any(row["row"] not in past for row in known):
         sums = by(ask.rows("page_row_sums", bucket_s=POWER_BUCKET_S), "row")
         past = {**sums, **past}
-    marks = by(ask.rows("page_cap_marks", bucket_s=POWER_BUCKET_S), "row")
+    marks = by(ask.rows("page_cap_marks", bucket_s=MARK_BUCKET_S), "row")
     capped: dict[str | None, int] = defaultdict(int)
     for action in in_force:
         capped[action.row] += action.kind == "clock_cap" and action.mode == "enforce"

@@ -3,6 +3,7 @@ import { h, keyed, metric, part, set, text } from "./dom.js";
 import { clock, DASH, minute, number, percent, plural, probability, span } from "./format.js";
 
 const SHOWN = 8;
+const ENDED = 3; // alerts that are over
 const TONES = { applied: "ok", would_apply: null, applied_unverified: "warn", partly: "warn", reverted: null, expired: "warn", refused: "bad", failed: "bad" };
 const words = (status) => status.replaceAll("_", " ");
 let everything = false;
@@ -19,11 +20,14 @@ export function control(data) {
   outcomes(data);
 }
 
+/** A reason without its names and numbers: what is said of many servers alike. */
+const pattern = (lease) => lease.reason.replaceAll(lease.node, "*").replaceAll(/\d+([.,]\d+)?/g, "#");
+
 /** Leases that say the same: an emergency caps many servers for one reason. */
 function groups(data) {
   const found = new Map();
   for (const lease of data.in_force) {
-    const key = lease.kind === "clock_cap" ? [lease.kind, lease.policy, lease.mode, lease.reason].join("|") : lease.target;
+    const key = lease.kind === "clock_cap" ? [lease.kind, lease.policy, lease.mode, lease.row ?? "", pattern(lease)].join("|") : lease.target;
     if (!found.has(key)) found.set(key, { key, leases: [] });
     found.get(key).leases.push(lease);
   }
@@ -36,7 +40,7 @@ function leases(data) {
   const range = clocks.length ? ` to ${mhz(Math.min(...clocks), Math.max(...clocks))}` : "";
   const weights = data.in_force.filter((l) => l.kind === "weights" && l.mode === "enforce").length;
   metric(document.getElementById("forceline"), "caps.enforced", "all", enforced.length,
-    `${enforced.length} of ${data.servers.length} servers capped${range} · weights of ${plural(weights, "endpoint")}${caps.length > enforced.length ? ` · ${plural(caps.length - enforced.length, "cap")} only advised` : ""}`);
+    `${enforced.length} of ${data.servers.length} servers capped${range}${weights ? ` · weights of ${plural(weights, "endpoint")}` : ""}${caps.length > enforced.length ? ` · ${plural(caps.length - enforced.length, "cap")} only advised` : ""}`);
   const all = groups(data), shown = everything ? all : all.slice(0, SHOWN);
   const box = document.getElementById("leases");
   keyed(box, shown.length ? shown : [{ key: "none", leases: [] }], (g) => g.key, makeLease, (element, group) => updateLease(element, group, data));
@@ -60,11 +64,12 @@ function updateLease(element, group, data) {
   const all = group.leases, first = all[0];
   if (!first) return;
   const clocks = all.map((l) => l.max_mhz).filter((m) => m !== null);
-  text(part(element, "what"), first.kind === "weights" ? weightsOf(first) : `${all.length === 1 ? first.node : plural(all.length, "server")} ≤ ${mhz(Math.min(...clocks), Math.max(...clocks))}`);
+  text(part(element, "what"), first.kind === "weights" ? weightsOf(first) : `${all.length === 1 ? first.node : `${plural(all.length, "server")}${first.row ? ` of ${first.row}` : ""}`} ≤ ${mhz(Math.min(...clocks), Math.max(...clocks))}`);
   text(part(element, "who"), first.policy);
   text(part(element, "mode"), first.mode === "enforce" ? "enforced" : first.mode);
-  text(part(element, "why"), first.reason || "no reason given");
   const worst = all.reduce((a, b) => ((b.probability ?? -1) > (a.probability ?? -1) ? b : a));
+  const alike = new Set(all.map((l) => l.reason)).size - 1;
+  text(part(element, "why"), `${worst.reason || "no reason given"}${alike ? ` (and ${alike} more such)` : ""}`);
   text(part(element, "counter"), worst.counterfactual ? `Without it: ${worst.counterfactual}` : worst.constraint ? `Binding: ${worst.constraint}` : "");
   const since = all.map((l) => l.since).filter(Boolean).sort()[0];
   const left = Math.min(...all.map((l) => Date.parse(l.until_wall) - Date.parse(data.wall))) / 1000;
@@ -106,14 +111,14 @@ function did(group) {
     case "weights": return `new weights for ${who}`;
     case "alert": return `alert ${who}`;
     case "revert": return `lift ${who}`;
-    case "no_change": return `no change${group.n > 1 ? ` (${group.n} times)` : ""}`;
+    case "no_change": return "no change";
     default: return `${group.kind} ${who}`;
   }
 }
 
 function decisions(data) {
   const items = data.decisions.length ? data.decisions : [null];
-  keyed(document.getElementById("decisions"), items, (g) => (g ? `${g.at}/${g.policy}/${g.kind}` : "none"),
+  keyed(document.getElementById("decisions"), items, (g) => (g ? `${g.first_at}/${g.policy}/${g.kind}` : "none"),
     (g) => g ? h("li", { class: "entry" }, h("time"), h("span", {}, h("span", { class: "tag" })), h("div", { class: "body" }, h("p", { class: "did" }), h("p", { class: "why" })), h("div", { class: "chips" }))
       : h("li", { class: "empty" }, "No decision in the last hour."),
     (li, g) => {
@@ -123,7 +128,7 @@ function decisions(data) {
       set(li.children[0], "datetime", g.at);
       text(li.children[1].firstChild, g.policy);
       text(li.children[2].children[0], did(g));
-      text(li.children[2].children[1], [g.reason, g.counterfactual && `Without it: ${g.counterfactual}`].filter(Boolean).join(". "));
+      text(li.children[2].children[1], [g.reason, g.counterfactual && `Without it: ${g.counterfactual}`, g.times > g.n && `${number(g.times)} times since ${clock(g.first_at)}`].filter(Boolean).join(". "));
       const none = g.kind === "no_change" || g.mode ? {} : { "not acted upon": 1 };
       chips(li.children[3], Object.keys(g.outcomes).length ? g.outcomes : none);
     });
@@ -139,7 +144,8 @@ function outcomes(data) {
 /** Alerts; `now_s` is the run's time now, in seconds. */
 export function alerts(data, now_s) {
   set(document.getElementById("alerts"), "hidden", data.alerts.length === 0);
-  keyed(document.getElementById("alertlist"), data.alerts, (a) => a.alert_id,
+  const ended = data.alerts.filter((a) => a.status !== "firing").slice(0, ENDED);
+  keyed(document.getElementById("alertlist"), [...data.alerts.filter((a) => a.status === "firing"), ...ended], (a) => a.alert_id,
     () => h("li", { class: "alert" }, h("span", { class: "sev" }), h("div", { class: "say" }, h("p"), h("p", { class: "note" })), h("p", { class: "due" }, h("span"), h("small"))),
     (li, a) => {
       const firing = a.status === "firing";
@@ -147,9 +153,9 @@ export function alerts(data, now_s) {
       set(li, "data-status", a.status);
       text(li.children[0], firing ? a.severity : "resolved");
       text(li.children[1].children[0], a.summary || a.alertname);
-      text(li.children[1].children[1], `${a.alertname} · ${a.series} · since ${clock(a.began_at)}${firing ? "" : ` until ${clock(a.at)}`} · first said ${a.first_lead_s === null ? "without a time" : `${span(a.first_lead_s)} ahead`} · P = ${probability(a.probability)}`);
+      text(li.children[1].children[1], `${a.alertname} · ${a.series} · since ${clock(a.began_at)}${firing ? "" : ` until ${clock(a.at)}`} · first said ${a.first_lead_s === null ? "without a time" : a.first_lead_s ? `${span(a.first_lead_s)} ahead` : "as it came"}${firing ? ` · P ${probability(a.probability)}` : ""}`);
       const left = firing && a.due_at ? Date.parse(a.due_at) / 1000 - now_s : null;
-      metric(li.children[2].children[0], "alert.lead_s", a.alert_id, a.lead_s, left === null ? "" : left > 0 ? `in ${span(left)}` : "due");
-      text(li.children[2].children[1], left === null ? (firing ? DASH : "") : `expected at ${minute(a.due_at)}`);
+      metric(li.children[2].children[0], "alert.lead_s", a.alert_id, a.lead_s, left === null ? "" : left > 0 ? `in ${span(left)}` : a.lead_s ? "due" : "now");
+      text(li.children[2].children[1], left === null ? (firing ? DASH : "") : a.lead_s ? `expected at ${minute(a.due_at)}` : "");
     });
 }

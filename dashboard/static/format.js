@@ -19,7 +19,7 @@ export function kw(value_w) {
 
 export const percent = (share, digits = 0) => (absent(share) ? DASH : `${number(share * 100, digits)} %`);
 export const celsius = (value, digits = 1) => (absent(value) ? DASH : `${number(value, digits)} °C`);
-export const probability = (p) => (absent(p) ? DASH : p >= 0.995 ? "> 99 %" : p < 0.01 ? "< 1 %" : `${number(p * 100)} %`);
+export const probability = (p) => (absent(p) ? DASH : p >= 0.995 ? "> 99 %" : p < 0.01 ? "< 1 %" : `= ${number(p * 100)} %`);
 
 /** Seconds as a length of time: 4 s, 3 min 20 s, 2 h 5 min. */
 export function span(s) {

@@ -1,8 +1,9 @@
--- The page: the newest decisions of the last hour, each with what became of it.
+-- The page: the newest decisions of every policy in the last hour, each with what became of it.
 -- $since: run time, naive UTC; an hour ago
--- $most = 400: at most so many
+-- $most = 150: at most so many of each policy
 WITH recent AS (
-    SELECT * FROM decisions WHERE arrived_at > $since ORDER BY ts DESC, k_offset DESC LIMIT $most::BIGINT
+    SELECT * FROM decisions WHERE arrived_at > $since
+    QUALIFY row_number() OVER (PARTITION BY policy ORDER BY ts DESC, k_offset DESC) <= $most::BIGINT
 ),
 acted AS (
     SELECT decision_id, any_value(action_id) AS action_id, any_value(mode) AS mode

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.control import Alert, ClockCap, Decision
 from contracts.errors import HistoryError
 from dashboard.model import Snapshot
 from dashboard.moment import QUERIES, Kept, moment
@@ -254,3 +255,41 @@ def test_a_history_that_does_not_answer_raises_one_line(queries: dict[str, str],
 
     with pytest.raises(HistoryError, match="no history at"):
         build(Away(), queries, moment(site.clock, STALE_S))
+
+
+def test_an_alert_that_comes_back_counts_from_its_newest_beginning(fill: Fill) -> None:
+    log = SiteLog(now=NOW, wall=datetime.now(UTC))
+    story: tuple[tuple[int, Any, float], ...] = (
+        (50, "firing", 900),
+        (40, "resolved", 0),
+        (9, "firing", 300),
+        (4, "firing", 60),
+    )
+    for minutes, status, lead_s in story:
+        at = NOW - timedelta(minutes=minutes)
+        said = Alert(
+            alert_id="a",
+            at=at,
+            status=status,
+            alertname="RowPower",
+            severity="warning",
+            series="row-1",
+            probability=0.5,
+            lead_s=lead_s,
+        )
+        log.record("alerts", said, at)
+    (alert,) = snapshot(fill(log)).alerts
+    assert (alert.status, alert.began_at, alert.first_lead_s, alert.lead_s) == ("firing", NOW - timedelta(minutes=9), 300, 60)
+
+
+def test_wishes_that_nobody_acted_upon_are_folded(fill: Fill) -> None:
+    log = SiteLog(now=NOW, wall=datetime.now(UTC))
+    for i in range(40):
+        at = NOW - timedelta(seconds=200 - i)
+        wish = Decision(
+            decision_id=str(i), at=at, policy="guard", target=f"clock_cap/n{i % 4}", value=ClockCap(max_mhz=1000 + i)
+        )
+        log.record("decisions", wish, at)
+    (group,) = snapshot(fill(log)).decisions
+    assert (group.n, group.times, group.mode, group.outcomes) == (4, 40, None, {})
+    assert (group.at - group.first_at, group.min_mhz, group.max_mhz) == (timedelta(seconds=39), 1000, 1039)
