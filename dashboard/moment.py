@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 PERIODS_S: Mapping[str, float] = {
     "page_facility": 1,
-    "page_servers": 1,
-    "page_freshness": 1,
-    "page_in_force": 2,
-    "page_alerts": 2,
+    "page_servers": 2,
+    "page_freshness": 2,
+    "page_in_force": 3,
+    "page_alerts": 3,
     "page_endpoints": 2,
     "page_gpus": 2,
     "page_decisions": 3,
