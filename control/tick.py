@@ -82,7 +82,10 @@ def node_of(target: str) -> str:
 
 
 class Recorder:
-    """Which decisions are worth a record: those that changed, and those that an action refers to."""
+    """Which decisions are worth a record: those that began or ended, and those that an action refers to.
+
+    A decision that stands beside a winner and only shifts its value by a step (the guard's, ten times a second) is none.
+    """
 
     def __init__(self) -> None:
         """Start with nothing recorded."""
@@ -90,13 +93,13 @@ class Recorder:
         self._written: set[str] = set()
 
     def worth(self, ticked: Ticked) -> list[Decision]:
-        """Return the decisions of this tick to record: first, changed, gone silent with a new reason, or acted upon."""
+        """Return the decisions of this tick to record: new for their policy and target, of a new reason, or acted upon."""
         acted = {i for action in ticked.actions if not action.renews for i in action.decision_ids}
         record: list[Decision] = []
         now: dict[tuple[str, str], object] = {}
         for decision in ticked.decisions:
             key = (decision.policy, decision.target)
-            state = decision.no_change or decision.value
+            state = decision.no_change or type(decision.value)
             now[key] = state
             fresh = self._last.get(key) != state or decision.decision_id in acted
             if fresh and decision.decision_id not in self._written:

@@ -56,9 +56,19 @@ def want(
     )
 
 
-def cap(policy: str, node: str, clock_mhz: float, because: Because, *, at: datetime, priority: int, bounds: Bounds) -> Decision:
-    """Return a decision that caps all GPUs of `node` at `clock_mhz`."""
-    value = ClockCap(max_mhz=float(clock_mhz))
+def cap(
+    policy: str,
+    node: str,
+    clock_mhz: float,
+    because: Because,
+    *,
+    at: datetime,
+    priority: int,
+    bounds: Bounds,
+    gpus: tuple[int, ...] = (),
+) -> Decision:
+    """Return a decision that caps the named GPUs of `node` (none named = all) at `clock_mhz`."""
+    value = ClockCap(max_mhz=float(clock_mhz), gpus=gpus)
     return want(policy, f"clock_cap/{node}", value, because, at=at, priority=priority, bounds=bounds)
 
 

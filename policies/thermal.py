@@ -13,12 +13,12 @@ from typing import Annotated, ClassVar
 import msgspec
 import numpy as np
 
-from contracts.control import Bounds, Decision
+from contracts.control import Bounds, ClockCap, Decision
 from contracts.view import Bools, Floats, View
 from policies.band import Band
 from policies.decisions import FORECAST, Because, cap, no_change
 from policies.order import CHEAP, Ladder, OrderSettings, ladder, lower
-from policies.present import Freshness, Present, present
+from policies.present import CAPS, Freshness, Present, present
 from policies.probability import Fan, exceedance, fan
 
 Kelvin = Annotated[float, msgspec.Meta(ge=0, le=30)]
@@ -34,9 +34,14 @@ class ThermalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """SaaS: at least this far below slowdown; sensors tell whole degrees [A]"""
     margin_max_k: Kelvin = 6.0
     """a forecast's spread counts up to here"""
-    iaas_margin_k: Kelvin = 1.5
-    iaas_near_k: Kelvin = 3.0
-    """IaaS is capped once its hottest GPU is this near to slowdown: about 1 K per 10 s when an inlet warms [A], cap in 40 s"""
+    iaas_margin_k: Kelvin = 0.3
+    iaas_near_k: Kelvin = 1.0
+    """IaaS is capped once its hottest GPU is this near to slowdown, as the sensor's whole degrees show it: a tenant who is
+    capped on a suspicion loses more than one whose GPU slows down for a moment"""
+    iaas_release_k: Kelvin = 0.3
+    """as release_k"""
+    iaas_gpu_k: Kelvin = 1.5
+    """of an IaaS server only the GPUs within so much of its hottest are capped: the others harm nobody"""
     release_k: Kelvin = 1.0
     """a cap goes up when the temperature expected without it has this much more room"""
     air: Band = Band(tighten=1.0, goal=0.98, release=0.94)
@@ -96,7 +101,8 @@ class Thermal:
         goal_c = view.index.slowdown_c - margin_k - heat.bias_k
         clock = self._at(now, steps, heat.inlet_c - cooler_k, goal_c)
         # an own cap goes up only with room to spare: what the cooler goal still allows
-        careful = self._at(now, steps, heat.inlet_c - cooler_k, goal_c - self.settings.release_k)
+        release_k = np.where(view.index.iaas, self.settings.iaas_release_k, self.settings.release_k)
+        careful = self._at(now, steps, heat.inlet_c - cooler_k, goal_c - release_k)
         return np.where(own & (clock > now.cap_mhz), np.minimum(clock, np.maximum(careful, now.cap_mhz)), clock)
 
     def _at(self, now: Present, steps: Ladder, inlet_c: Floats, gpu_c: Floats) -> Floats:
@@ -161,7 +167,19 @@ class Thermal:
             forecast_ids=(heat.temps.ids[i],) if known else (),
         )
         bounds = Bounds(low=float(index.min_clock_mhz[i]), high=float(index.max_clock_mhz[i]))
-        return cap(self.name, node, clock_mhz, because, at=view.now, priority=FORECAST, bounds=bounds)
+        gpus = self._hot(view, i) if index.iaas[i] and not for_air else ()
+        return cap(self.name, node, clock_mhz, because, at=view.now, priority=FORECAST, bounds=bounds, gpus=gpus)
+
+    def _hot(self, view: View, i: int) -> tuple[int, ...]:
+        """The GPUs of server `i` that are nearly as hot as its hottest; empty (= all) when none is known."""
+        temps = view.gpu_temp_c[view.index.gpu_first[i] : view.index.gpu_first[i + 1]]
+        if not np.isfinite(temps).any():
+            return ()
+        hot = set(np.flatnonzero(temps >= np.nanmax(temps) - self.settings.iaas_gpu_k).tolist())
+        held = view.actions.get(f"{CAPS}{view.topology.servers[i].name}")
+        if held is not None and held.policy == self.name and isinstance(held.value, ClockCap):
+            hot |= set(held.value.gpus)  # a capped GPU cools: it would leave the set and come back
+        return tuple(sorted(hot)) if len(hot) < len(temps) else ()
 
     def _unknown(self, view: View, now: Present, heat: Heat) -> list[Decision]:
         """One reason for all servers that miss the same reading."""
