@@ -21,6 +21,8 @@ from ingest.history.client import HttpHistory, find_owner
 
 T0 = datetime(2026, 7, 15, 14, 0, tzinfo=UTC)
 """a Wednesday in July, at the day's peak"""
+TRANSPORT_S = 3.0
+"""wall time from an instrument to a decision on a busy laptop, at most"""
 PARTS = ("history", "twin-host", "control", "forecaster", "dashboard")
 
 
@@ -98,15 +100,22 @@ def write_config(options: Options, state: Path, bootstrap: str, fetch_waits: boo
         *([f'data = "{options.data}"'] if options.data else []),
         f'[kafka]\nbootstrap = "{bootstrap}"\nfetch_waits = {str(fetch_waits).lower()}\nretention_max_s = 180',
         f"[run]\nt0 = {T0.isoformat()}\nspeed = {options.speed}",
-        f'[twin]\nscenario = "{options.scenario}"',
+        f'[twin]\nscenario = "{options.scenario}"\nexporters = {{ gpu_period_s = 5, requests_period_s = 5 }}',
         f'[control]\nmode = "{mode}"\nguard = {str(options.policies).lower()}',
         *([] if options.policies else ["policies = []"]),
+        *(freshness(name, options.speed) for name in (*settings.ALL_POLICIES, "guard", "arbiter")),
         f"[dashboard]\nport = {options.port}",
         '[[agent.actuators]]\ntype = "dry_run"\nkind = "alert"',
     ]
     file = state / "config.toml"
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+def freshness(policy: str, speed: float) -> str:
+    """The settings of what a policy calls stale: run time, in which the way through the log takes `speed` times longer."""
+    stale_s, silent_s = 45.0 + TRANSPORT_S * speed, 150.0 + TRANSPORT_S * speed
+    return f"[control.settings.{policy}.freshness]\nstale_s = {stale_s}\nsilent_s = {silent_s}"
 
 
 def page_url(state: Path) -> str:

@@ -132,9 +132,10 @@ def schedule(service: Service, settings: ForecastSettings, speed: float, part: P
 
 
 def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
-    """Run the jobs until stopped, the first fits at once. Fits give way to the loop and the history: the process is nice."""
+    """Run the jobs until stopped; ready as soon as the policies have a plant. Fits give way to the loop and the history."""
     os.nice(NICE)
-    part.ready()
+    import statsmodels.tsa.ar_model  # noqa: F401  (seconds, better spent while others start than in the first fit)
+
     state = State(bus)
     topology = wait_for_topology(state, part)
     state.close()
@@ -142,10 +143,12 @@ def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     await_caught_up(history, bus, part)
     service = Service(history, bus, clock, topology, config.forecasts)
     service.refit_plant()
+    part.ready()
     service.refit()
     service.tick()
     part.log.info("learnt; the jobs run")
     scheduler = schedule(service, config.forecasts, clock.speed, part)
     part.stop.wait()
-    scheduler.shutdown(wait=False)
+    scheduler.pause()  # a job that runs may end; no other begins
+    scheduler.shutdown(wait=True)
     bus.flush(2.0)

@@ -64,6 +64,8 @@ class TwinSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scenario: str = "demo"
     seed: int = 7
     past_days: float = 28.0
+    exporters: dict[str, Any] = {}
+    """periods of its instruments, see twin.exporters.ExporterSettings"""
     overrides: dict[str, Any] = {}
 
 

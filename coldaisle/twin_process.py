@@ -8,6 +8,7 @@ import msgspec
 
 from coldaisle.agent_process import actuators_of, make_agent, start_thread
 from coldaisle.clock import AnyClock
+from coldaisle.explain import convert
 from coldaisle.exporter_process import start_threads
 from coldaisle.part import Part
 from coldaisle.settings import Config, TwinSettings
@@ -17,7 +18,7 @@ from contracts.ports import Bus
 from ingest.publisher import Publisher
 from ingest.workload import load as load_workload
 from twin.actuators import actuators
-from twin.exporters import exporters
+from twin.exporters import ExporterSettings, exporters
 from twin.past import rollups
 from twin.scenario import load as load_scenario
 from twin.world import World
@@ -66,6 +67,7 @@ def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     """Run the twin until stopped."""
     if config.twin is None:
         raise ConfigError("twin: no table [twin] in the config")
+    instruments = convert(config.twin.exporters, ExporterSettings, "twin.exporters")
     world = world_of(config, config.twin)
     rows = write_past(world, Publisher(bus, clock, "twin/past"), config.twin.past_days)
     bus.flush(60.0)
@@ -80,7 +82,7 @@ def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     agent = make_agent(config, clock, nodes, made, None)
     threads = [
         threading.Thread(target=live, args=(world, clock, part, config.state / "twin_score.json"), name="world", daemon=True),
-        *start_threads(exporters(world), bus, "twin", part, clock, clock.speed),
+        *start_threads(exporters(world, instruments), bus, "twin", part, clock, clock.speed),
         start_thread(agent, bus, nodes, part, clock),
     ]
     threads[0].start()

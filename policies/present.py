@@ -53,7 +53,7 @@ class Present:
     gpu_known: Bools
     """[S] every GPU's power is fresh"""
     gpu_w: Floats
-    """[S] sum of GPU power; half of the peak where not known"""
+    """[S] sum of GPU power; where not known what the row's meter leaves, without a meter half of the peak"""
     hottest_c: Floats
     """[S] hottest GPU; NaN where not fresh"""
     demand_w: Floats
@@ -96,12 +96,16 @@ def _present(view: View, freshness: Freshness) -> Present:
     if plant is None:
         plant, note = DataSheet(view), "no plant learnt yet: data sheets' figures"
     gpu_w, known, clock, throttled, hottest = _servers(view, plant, freshness)
+    row_w, fresh, silent, doubt = _rows(view, known, freshness)
+    gpu_w = _from_meter(view, plant, gpu_w, known, np.where(fresh, row_w, np.nan))
     cap_mhz, works = caps_in_force(view)
     # the clock that the meter shows: between the cap and the maximum; an idle GPU's own low clock is not the cap's doing.
     # Below the cap only where hardware throttles, or where a lower cap has just been lifted
     lifted = _changed_lately(view, freshness)
     floor = np.where(throttled | lifted, index.min_clock_mhz, cap_mhz)
-    shown = np.clip(np.where(np.isnan(clock), cap_mhz, clock), np.minimum(floor, cap_mhz), index.max_clock_mhz)
+    # without a reading of the clock, a cap that was just set has had no effect yet: else one overload is answered twice
+    unread = np.where(lifted, index.max_clock_mhz, cap_mhz)
+    shown = np.clip(np.where(np.isnan(clock), unread, clock), np.minimum(floor, cap_mhz), index.max_clock_mhz)
     shown = np.where(works | throttled | lifted, shown, index.max_clock_mhz)
     share = plant.clock_power_share(shown, index.max_clock_mhz)
     peak = plant.peak_gpu_power_w()
@@ -109,7 +113,6 @@ def _present(view: View, freshness: Freshness) -> Present:
     span = np.maximum(peak, 1.0)
     wall = np.clip((plant.server_power_w(span) - plant.server_power_w(span / 2)) / (span / 2), 0.5, 3.0)
     cfm = np.maximum((plant.airflow_cfm(span) - plant.airflow_cfm(span / 2)) / (span / 2), 0.0)
-    row_w, fresh, silent, doubt = _rows(view, known, freshness)
     saved = np.bincount(index.server_row, weights=(demand - gpu_w) * wall, minlength=len(row_w))
     return Present(
         plant=plant,
@@ -132,6 +135,21 @@ def _present(view: View, freshness: Freshness) -> Present:
         row_doubt=doubt,
         aisle_demand_cfm=_airflow(view, plant, gpu_w) + _by_aisle(view, (demand - gpu_w) * cfm),
     )
+
+
+def _from_meter(view: View, plant: ServerPlant, gpu_w: Floats, known: Bools, row_w: Floats) -> Floats:
+    """[servers] GPU power, that of unknown servers being what their row's meter leaves for them (NaN = no meter).
+
+    Guessed too low, a hot row's servers would seem to save little and be capped far too deep.
+    """
+    owner, rows = view.index.server_row, len(row_w)
+    unknown = np.bincount(owner, weights=~known, minlength=rows)
+    rest_w = row_w - np.bincount(owner, weights=np.where(known, plant.server_power_w(gpu_w), 0.0), minlength=rows)
+    each_w = (rest_w / np.maximum(unknown, 1.0))[owner]
+    peak = plant.peak_gpu_power_w()
+    idle_w, full_w = plant.server_power_w(np.zeros_like(peak)), plant.server_power_w(peak)
+    level = np.clip((each_w - idle_w) / np.maximum(full_w - idle_w, 1.0), 0.0, 1.0)
+    return np.where(known | np.isnan(each_w), gpu_w, level * peak)
 
 
 def row_limits_w(view: View) -> Floats:
