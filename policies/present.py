@@ -131,10 +131,22 @@ def _present(view: View, freshness: Freshness) -> Present:
         row_fresh=fresh,
         row_silent=silent,
         row_w=row_w,
-        row_demand_w=row_w + saved,
+        row_demand_w=_level(view, plant, gpu_w, known & (row_w > 0)[index.server_row], lifted, row_w) + saved,
         row_doubt=doubt,
         aisle_demand_cfm=_airflow(view, plant, gpu_w) + _by_aisle(view, (demand - gpu_w) * cfm),
     )
+
+
+def _level(view: View, plant: ServerPlant, gpu_w: Floats, known: Bools, changed: Bools, row_w: Floats) -> Floats:
+    """[rows] the power to which savings are added: the meter's; while caps take effect the servers' sum.
+
+    Meter and GPUs report at different times: a meter from before a cap and a clock from after it would count the cap twice.
+    """
+    owner, rows = view.index.server_row, len(row_w)
+    total = np.bincount(owner, weights=plant.server_power_w(gpu_w), minlength=rows)
+    moving = np.bincount(owner, weights=changed, minlength=rows) > 0
+    complete = np.bincount(owner, weights=~known, minlength=rows) == 0
+    return np.where(moving & complete, total, row_w)
 
 
 def _from_meter(view: View, plant: ServerPlant, gpu_w: Floats, known: Bools, row_w: Floats) -> Floats:
