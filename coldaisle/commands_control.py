@@ -1,5 +1,6 @@
 """`coldaisle place` and `coldaisle actions`: ranking servers for a machine, and what is in force, why, until when."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from coldaisle.cli import STATE, cli
 from contracts.errors import HistoryError, InputError
 
 if TYPE_CHECKING:
+    from contracts.topology import Topology
     from contracts.view import View
     from ingest.history.client import HttpHistory
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--endpoint", help="Of a saas instance.")
 @click.option("--customer", help="Whose machine it is; its others tell what it will draw.")
 @click.option("--gpu-power-w", type=click.FloatRange(min=1), help="Summed GPU power at its peak, where known.")
+@click.option("--free", "freed", multiple=True, metavar="NODE", help="Rank as if this server were free; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many servers to name.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole ranking as JSON.")
 @STATE
@@ -29,6 +32,7 @@ def place(
     endpoint: str | None,
     customer: str | None,
     gpu_power_w: float | None,
+    freed: tuple[str, ...],
     top: int,
     as_json: bool,
     state: Path | None,
@@ -38,7 +42,8 @@ def place(
     Exit status 1 when no server may take it.
 
     \b
-    Example: coldaisle place vm-17 --tenant iaas --customer acme
+    Examples: coldaisle place vm-17 --tenant iaas --customer acme
+              coldaisle place vm-17 --tenant saas --endpoint chat-1 --free n012 --free n040
     """
     import msgspec
 
@@ -50,7 +55,7 @@ def place(
     request = VmRequest(
         name=vm, tenant="saas" if tenant == "saas" else "iaas", endpoint=endpoint, customer=customer, gpu_power_w=gpu_power_w
     )
-    ranking = rank(present_view(HttpHistory(*find_owner(state))), request, PlacementSettings())
+    ranking = rank(present_view(HttpHistory(*find_owner(state)), freed), request, PlacementSettings())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(ranking)).decode())
     else:
@@ -81,8 +86,8 @@ def actions(form: str | None, state: Path | None) -> None:
     show(HttpHistory(*find_owner(state)).query(sql.query("in_force").text, {"wall": wall}), form, None)
 
 
-def present_view(history: "HttpHistory") -> "View":
-    """Return the View of the running system, folded from its history."""
+def present_view(history: "HttpHistory", freed: Sequence[str] = ()) -> "View":
+    """Return the View of the running system, folded from its history, as if the servers `freed` had no tenant."""
     import msgspec
     import polars as pl
 
@@ -95,9 +100,20 @@ def present_view(history: "HttpHistory") -> "View":
     values = dict(newest.select(pl.col("key"), pl.col("body")).iter_rows())
     if "topology" not in values:
         raise HistoryError("the history knows no topology yet: is the twin or `topology = FILE` of the config running?")
-    fold = Fold(msgspec.json.decode(values["topology"], type=Topology))
+    fold = Fold(without_tenants(msgspec.json.decode(values["topology"], type=Topology), freed))
     if "plant" in values:
         fold.plant = Plant.from_json(values["plant"].encode())
     now: datetime = history.query("SELECT max(arrived_at) AS now FROM server")["now"][0].replace(tzinfo=UTC)
     fold_history(fold, history, now)
     return fold.view(now, datetime.now(UTC))
+
+
+def without_tenants(topology: "Topology", freed: Sequence[str]) -> "Topology":
+    """Return the topology with the servers `freed` empty; InputError names one that it does not have."""
+    from msgspec.structs import replace
+
+    if unknown := sorted(set(freed) - {server.name for server in topology.servers}):
+        raise InputError(f"--free {unknown[0]}: no such server; the table topology names them")
+    empty = {"tenant": "free", "endpoint": None, "customer": None}
+    servers = tuple(replace(s, **empty) if s.name in freed else s for s in topology.servers)
+    return replace(topology, servers=servers)

@@ -1,9 +1,10 @@
 """`coldaisle sql`: the live history, from a terminal or a script."""
 
+import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,14 @@ from contracts.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
+
+TABLE: dict[str, Any] = {
+    "tbl_rows": 200,
+    "tbl_cols": 40,
+    "fmt_str_lengths": 120,
+    "tbl_hide_dataframe_shape": True,
+    "tbl_hide_column_data_types": True,
+}
 
 
 @cli.command(name="sql")
@@ -83,8 +92,6 @@ def show(frame: "pl.DataFrame", form: str | None, parquet: Path | None) -> None:
     elif form == "json":
         sys.stdout.write(frame.write_ndjson())
     else:
-        with pl.Config(
-            tbl_rows=200, tbl_cols=40, fmt_str_lengths=120, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True
-        ):
+        with pl.Config(**TABLE, tbl_width_chars=shutil.get_terminal_size((400, 50)).columns):
             click.echo(str(frame))
         click.echo(f"({frame.height} rows)")

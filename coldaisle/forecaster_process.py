@@ -56,6 +56,12 @@ class Service:
         self._seq = itertools.count()
         self._limits = {row.name: row.power_limit_w for row in topology.rows}
 
+    def begin(self) -> None:
+        """Learn what policies cannot do without, plant and row power, and issue the first forecasts of it."""
+        self.refit_plant()
+        self._learn(produce.refit, ("power",))
+        self.tick()
+
     def refit(self) -> None:
         """Learn the hourly models anew on the whole history window."""
         self._learn(produce.refit)
@@ -75,8 +81,9 @@ class Service:
     def tick(self) -> None:
         """Issue forecasts from what is known now."""
         now = self.clock.now()
-        long = self._batches(self._ticks, (*TARGETS, GPU_POWER), LONG_STEP_S, min(TICK_WINDOW, self._window()), now)
-        short = self._batches(self._ticks, (*TARGETS, GPU_POWER, "gpu_temp"), SHORT_STEP_S, SHORT_WINDOW, now)
+        known = tuple(target for target in (*TARGETS, GPU_POWER) if target in self.learnt.classes)
+        long = self._batches(self._ticks, known, LONG_STEP_S, min(TICK_WINDOW, self._window()), now)
+        short = self._batches(self._ticks, (*known, "gpu_temp"), SHORT_STEP_S, SHORT_WINDOW, now)
         with self._lock:
             forecasts, self.learnt = produce.tick(self.learnt, long, short, self.plant, self._limits, now, next(self._seq))
         self.publish(forecasts)
@@ -88,10 +95,12 @@ class Service:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
             self.publisher.frame("forecasts", "forecaster", frame_of("forecasts", columns))
 
-    def _learn(self, learn: Callable[[Learnt, Sequence[Batch], datetime], Learnt]) -> None:
+    def _learn(
+        self, learn: Callable[[Learnt, Sequence[Batch], datetime], Learnt], targets: Sequence[str] = (*TARGETS, GPU_POWER)
+    ) -> None:
         """Learn beside the ticks and take over only what was learnt: a tick in between keeps its own memory."""
         now = self.clock.now()
-        batches = self._batches(self._fits, (*TARGETS, GPU_POWER), LONG_STEP_S, self._window(), now)
+        batches = self._batches(self._fits, targets, LONG_STEP_S, self._window(), now)
         learnt = learn(self.learnt, batches, now)
         with self._lock:
             self.learnt = replace(learnt, path_at=self.learnt.path_at)
@@ -142,7 +151,7 @@ def main(config: Config, part: Part, bus: Bus, clock: AnyClock) -> None:
     history = open_history(config, part)
     await_caught_up(history, bus, part)
     service = Service(history, bus, clock, topology, config.forecasts)
-    service.refit_plant()
+    service.begin()
     part.ready()
     service.refit()
     service.tick()
