@@ -50,7 +50,7 @@ def running(name: str, state: Path) -> Iterator[Part]:
         stream=sys.stderr,
         force=True,
     )
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the bus says in one line what is wrong with the broker
     for chatty in ("httpx", "apscheduler", "cmdstanpy", "prophet"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     part = Part(name, state)

@@ -56,6 +56,13 @@ for part in "${parts[@]}"; do
   fi
 done
 
+if "$root/tests/real/dynamo/serve.sh" install >"$log" 2>&1; then
+  echo "ok       ai-dynamo's mock LLM service ($("$root/tests/real/dynamo/serve.sh" check 2>&1 | tail -n 1))"
+else
+  echo "MISSING  ai-dynamo's mock LLM service: $(tail -n 1 "$log")"
+  failed=1
+fi
+
 if "$root/deploy/kafka/kafka.sh" --fetch-only >"$log" 2>&1; then
   echo "ok       Apache Kafka (jars in ${XDG_CACHE_HOME:-$HOME/.cache}/coldaisle/kafka/libs)"
 else
