@@ -97,7 +97,7 @@ def write_config(options: Options, state: Path, bootstrap: str, fetch_waits: boo
     mode = "enforce" if options.policies else "observe"
     lines = [
         f'state = "{state}"',
-        *([f'data = "{options.data}"'] if options.data else []),
+        *([f'data = "{options.data.resolve()}"'] if options.data else []),
         f'[kafka]\nbootstrap = "{bootstrap}"\nfetch_waits = {str(fetch_waits).lower()}\nretention_max_s = 180',
         f"[run]\nt0 = {T0.isoformat()}\nspeed = {options.speed}",
         f'[twin]\nscenario = "{options.scenario}"\nexporters = {{ gpu_period_s = 5, requests_period_s = 5 }}',

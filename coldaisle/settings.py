@@ -112,7 +112,15 @@ def read(file: Path) -> Config:
         config = msgspec.structs.replace(config, state=Path(state))
     if (data := os.environ.get("COLDAISLE_DATA")) and config.data is None:
         config = msgspec.structs.replace(config, data=Path(data))
+    if config.data is not None:
+        config = msgspec.structs.replace(config, data=data_folder(config.data))
     return config
+
+
+def data_folder(given: Path) -> Path:
+    """Return the folder with the reference data: `given`, or its `data` where the tables lie in there."""
+    inner = given / "data"
+    return inner if not any(given.glob("*.parquet")) and any(inner.glob("*.parquet")) else given
 
 
 def clock_of(config: Config) -> AnyClock:

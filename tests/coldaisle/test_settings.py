@@ -49,6 +49,13 @@ def test_the_environment_names_broker_state_and_data(tmp_path: Path, monkeypatch
     assert config.data == tmp_path
 
 
+def test_the_data_may_lie_one_folder_further_in(tmp_path: Path) -> None:
+    assert settings.data_folder(tmp_path) == tmp_path
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "azure2024_week_rpm.parquet").touch()
+    assert settings.data_folder(tmp_path) == tmp_path / "data"
+
+
 def test_an_unknown_exporter_lists_what_there_is(tmp_path: Path) -> None:
     file = write(tmp_path, '[kafka]\nbootstrap = "a:1"\n[[exporters]]\ntype = "nvidia"')
     with pytest.raises(ConfigError, match=r"'nvidia': allowed are nvml, redfish, replay"):
