@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class OwnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the owner commits and serves."""
 
-    commit_s: float = 0.25
+    commit_s: float = 0.5
     """wall time between commits"""
     commit_bytes: int = 4 * 2**20
     """or as soon as so much has come: about 50,000 rows of telemetry"""
