@@ -163,8 +163,9 @@ def test_it_speaks_to_those_who_do_not_see_the_charts(opened: Browser) -> None:
     row = opened.driver.find_element(By.CSS_SELECTOR, "#rows .card")
     assert "of 286 kW" in str(row.find_element(By.CSS_SELECTOR, ".chart").get_attribute("aria-label"))
     row.find_element(By.TAG_NAME, "summary").click()
-    lines = row.find_elements(By.CSS_SELECTOR, "tbody tr")
-    assert sum("forecast median" in line.text for line in lines) == 7
+    medians = """return [...document.querySelector('#rows .card').querySelectorAll('details[open] tbody tr')]
+        .filter(line => line.textContent.includes('forecast median')).length"""
+    opened.wait(lambda: opened.run(medians) == 7, "the forecast's seven times in the table")
     opened.driver.find_element(By.CSS_SELECTOR, "#heattable summary").click()
     rows = "return document.querySelectorAll('#heattable tbody tr').length"
     opened.wait(lambda: opened.run(rows) == 80, "80 servers in the table")
