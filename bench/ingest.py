@@ -104,9 +104,8 @@ def influx(frames: list[pl.DataFrame]) -> list[bytes]:
         fields = [pl.format(f"{name}={{}}", pl.col(name)) for name in VALUES]
         tags = pl.format("gpu,node={},gpu={} ", pl.col("node"), pl.col("gpu"))
         nanos = pl.col("ts").cast(pl.Int64) * 1000
-        lines += frame.select(pl.concat_str(tags, pl.concat_str(fields, separator=","), pl.format(" {}", nanos)).alias("l"))[
-            "l"
-        ]
+        line = pl.concat_str(tags, pl.concat_str(fields, separator=","), pl.format(" {}", nanos))
+        lines.extend(frame.select(line.alias("line"))["line"].to_list())
     return ["\n".join(lines[i : i + LINES]).encode() for i in range(0, len(lines), LINES)]
 
 
