@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from ingest.codec import frame_of
+from ingest.exporters.prometheus_text import parse
 from ingest.exporters.request_log import RequestLogExporter, RequestLogSettings
 from ingest.exporters.serving import ServingExporter, ServingSettings, ServingTarget
 
@@ -68,6 +69,7 @@ def test_gauges_and_trace_tell_what_was_asked(service: Service) -> None:
         while not all(answer.done() for answer in answers):
             seen.append(gauges(meanwhile, datetime.now(UTC)))
         used = [answer.result() for answer in answers]
+        edges_s = ttft_edges_s(client.get(f"{service.url}/metrics").text)
     after_at = datetime.now(UTC)
     after = gauges(ends, after_at)
     requests = read_requests(log, REQUESTS)
@@ -93,8 +95,11 @@ def test_gauges_and_trace_tell_what_was_asked(service: Service) -> None:
     begun, ended = before_at.replace(tzinfo=None), after_at.replace(tzinfo=None)
     sound = (ttft_s > 0) & (ttft_s <= e2e_s) & (tbt_s > 0) & (pl.col("received_at") >= begun) & (pl.col("ts") <= ended)
     assert requests.select(sound).to_series().all()
-    # The service's own histograms and the trace agree on the slowest first token, within a bucket.
-    assert after["front"]["ttft_p99_s"] == pytest.approx(float(requests["ttft_s"].quantile(0.99) or 0), rel=0.6)
+    # Of 40 requests the 99 % quantile lies in the bucket of the slowest; the front and the trace stop their watches 10 % apart.
+    slowest_s = max(requests["ttft_s"])
+    low_s = max(edge for edge in edges_s if edge < 0.9 * slowest_s)
+    high_s = min(edge for edge in edges_s if edge >= 1.1 * slowest_s)
+    assert low_s <= after["front"]["ttft_p99_s"] <= high_s
 
 
 def ask(client: httpx.Client, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
@@ -103,6 +108,12 @@ def ask(client: httpx.Client, prompt_tokens: int, output_tokens: int) -> tuple[i
     body = {"model": "tiny", "prompt": [prompt], "max_tokens": output_tokens, "ignore_eos": True}
     usage = client.post("/v1/completions", json=body).raise_for_status().json()["usage"]
     return int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+
+
+def ttft_edges_s(metrics: str) -> list[float]:
+    """The bounds of the front's histogram of first tokens."""
+    name = "dynamo_frontend_time_to_first_token_seconds"
+    return [float(dict(labels)["le"]) for series, labels in parse(metrics, (name,)).samples if series == f"{name}_bucket"]
 
 
 def gauges(exporter: ServingExporter, now: datetime) -> dict[str, dict[str, Any]]:
