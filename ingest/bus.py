@@ -2,7 +2,6 @@
 
 import logging
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -38,7 +37,7 @@ class KafkaBus:
         self.settings = settings
         self.cluster_id = cluster_id
         self._outbox = Outbox(settings, self._heal)
-        self._subscriptions: weakref.WeakSet[KafkaSubscription] = weakref.WeakSet()
+        self._subscriptions: list[KafkaSubscription] = []
 
     def ensure_topics(self) -> None:
         """Make every topic of `contracts.topics` that does not exist; those that exist stay as they are."""
@@ -78,7 +77,7 @@ class KafkaBus:
     def subscribe(self, topics: Sequence[str], start: Start, keys: Sequence[str] = ()) -> KafkaSubscription:
         """Read `topics` from `start`. With `keys`, only the partitions that hold those keys (other keys may share them)."""
         subscription = KafkaSubscription(self.settings, self.cluster_id, topics, start, keys)
-        self._subscriptions.add(subscription)
+        self._subscriptions = [*(open_ for open_ in self._subscriptions if not open_.closed), subscription]
         return subscription
 
     def dropped(self) -> int:

@@ -31,6 +31,7 @@ class KafkaSubscription:
         self._settings = settings
         self._cluster_id = cluster_id
         self._prefix = len(settings.topic_prefix)
+        self.closed = False
         self._empty = 0
         self._fetched_at = 0.0
         self._consumer = make_consumer(settings)
@@ -82,6 +83,7 @@ class KafkaSubscription:
 
     def close(self) -> None:
         """Leave. Safe to call twice."""
+        self.closed = True
         self._consumer.close(timeout_ms=1000)
 
     def _assigned(self, topics: Sequence[str], keys: Sequence[str]) -> list[TopicPartition]:
