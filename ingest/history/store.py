@@ -48,8 +48,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """disk that large questions may use beside the file"""
     threads: int = 0
     """0 = one less than the cores"""
-    checkpoint: str = "64MB"
-    """log beside the file before it is folded in"""
+    checkpoint: str = "8MB"
+    """log beside the file before it is folded in: commits wait meanwhile, about 1 s for 64MB"""
     limits: Limits = Limits()
 
 
