@@ -9,7 +9,7 @@ ARGS ?=
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m twin.compiled
+	$(BIN)/python -m twin.warmup
 	touch $@
 
 .venv/.dev: .venv/.run requirements-dev.lock

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import click
 
-from coldaisle import commands_control, commands_forecast, commands_sql  # noqa: F401  (they register themselves)
-from coldaisle.cli import CONFIG, DATA, REPORT, STATE, Duration, cli
+from coldaisle.options import CONFIG, DATA, REPORT, STATE, Duration
 
 
-@cli.command()
+@click.command()
 @click.option("--headless", is_flag=True, help="Open no browser.")
 @click.option("--for", "for_s", type=Duration(), help="End by itself after this wall time, e.g. 120s.")
 @click.option(
@@ -59,7 +58,7 @@ def demo(
     print(text)
 
 
-@cli.command()
+@click.command()
 @CONFIG
 def up(config: Path) -> None:
     """All parts of the config's `parts` on this machine, restarted when they die.
@@ -72,21 +71,27 @@ def up(config: Path) -> None:
     it.run(config)
 
 
-def _part(name: str, text: str, hidden: bool = False) -> None:
-    """Register the command of one process."""
+def _part(name: str, text: str, hidden: bool = False) -> click.Command:
+    """The command of one process."""
 
-    @cli.command(name=name, help=text + f"\n\n\b\nExample: coldaisle {name} --config coldaisle.toml", hidden=hidden)
+    @click.command(name=name, help=text + f"\n\n\b\nExample: coldaisle {name} --config coldaisle.toml", hidden=hidden)
     @CONFIG
     def command(config: Path) -> None:
         from coldaisle.processes import run
 
         run(name, config)
 
+    return command
 
-_part("exporter", "Read this node's sources (NVML, Redfish, request logs, serving metrics) and publish them.")
-_part("agent", "Obey signed actions for this node: leased, verified, reverted when control is silent.")
-_part("history", "Write the log into DuckDB, exactly once, and serve SQL.")
-_part("control", "Guard, policies, arbiter: from what is known to actions.")
-_part("forecaster", "The scheduled forecast jobs: from the history to forecasts.")
-_part("dashboard", "The web page.")
-_part("twin-host", "A twin in place of a datacenter.", hidden=True)
+
+ALL: tuple[click.Command, ...] = (
+    demo,
+    up,
+    _part("exporter", "Read this node's sources (NVML, Redfish, request logs, serving metrics) and publish them."),
+    _part("agent", "Obey signed actions for this node: leased, verified, reverted when control is silent."),
+    _part("history", "Write the log into DuckDB, exactly once, and serve SQL."),
+    _part("control", "Guard, policies, arbiter: from what is known to actions."),
+    _part("forecaster", "The scheduled forecast jobs: from the history to forecasts."),
+    _part("dashboard", "The web page."),
+    _part("twin-host", "A twin in place of a datacenter.", hidden=True),
+)

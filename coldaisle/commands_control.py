@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coldaisle.cli import STATE, cli
+from coldaisle.options import STATE
 from contracts.errors import HistoryError, InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ingest.history.client import HttpHistory
 
 
-@cli.command()
+@click.command()
 @click.argument("vm")
 @click.option("--tenant", type=click.Choice(["saas", "iaas"]), required=True, help="saas = our own instance, iaas = opaque.")
 @click.option("--endpoint", help="Of a saas instance.")
@@ -69,7 +69,7 @@ def place(
         raise SystemExit(1)
 
 
-@cli.command()
+@click.command()
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a row.")
 @STATE
 def actions(form: str | None, state: Path | None) -> None:
@@ -117,3 +117,6 @@ def without_tenants(topology: "Topology", freed: Sequence[str]) -> "Topology":
     empty = {"tenant": "free", "endpoint": None, "customer": None}
     servers = tuple(replace(s, **empty) if s.name in freed else s for s in topology.servers)
     return replace(topology, servers=servers)
+
+
+ALL: tuple[click.Command, ...] = (place, actions)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from coldaisle.cli import REPORT, STATE, Duration, cli
+from coldaisle.options import REPORT, STATE, Duration
 from contracts.errors import InputError
 
 PARQUET = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-@cli.command()
+@click.command()
 @click.option("--target", type=click.Choice(["load", "inlet", "power", "gpu_temp", "headroom"]), required=True, help="Of what.")
 @click.option("--series", required=True, help="Endpoint (load), server (inlet, gpu_temp) or row (power, headroom).")
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a row.")
@@ -31,7 +31,7 @@ def forecast(target: str, series: str, form: str | None, state: Path | None) -> 
     show(frame, form, None)
 
 
-@cli.command()
+@click.command()
 @click.option(
     "--series",
     "file",
@@ -63,3 +63,6 @@ def backtest(file: Path, horizons: str, target: str, report: Path | None) -> Non
     if report is not None:
         report.write_text(text + "\n")
     click.echo(text)
+
+
+ALL: tuple[click.Command, ...] = (forecast, backtest)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coldaisle.cli import STATE, cli
+from coldaisle.options import STATE
 from contracts.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TABLE: dict[str, Any] = {
 }
 
 
-@cli.command(name="sql")
+@click.command(name="sql")
 @click.argument("statement", required=False)
 @click.option("--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read the statement from a file.")
 @click.option("--query", help="A question of the query book; `--query list` names them.")
@@ -95,3 +95,6 @@ def show(frame: "pl.DataFrame", form: str | None, parquet: Path | None) -> None:
         with pl.Config(**TABLE, tbl_width_chars=shutil.get_terminal_size((400, 50)).columns):
             click.echo(str(frame))
         click.echo(f"({frame.height} rows)")
+
+
+ALL: tuple[click.Command, ...] = (sql_command,)

@@ -1,6 +1,6 @@
 """Learning the plant from history: per server, shrunk to its class, and the class to published or data-sheet values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import InputError
-from contracts.topology import Topology
+from contracts.topology import Hardware, Topology
 from contracts.view import Floats
 from forecast.plant_model import SHARE_EXPONENT, Clocks, Plant, PlantState, inlet_terms
 
@@ -39,68 +39,96 @@ class _Wide:
         return self.values.get(name)
 
 
+@dataclass(frozen=True)
+class _Sheet:
+    """What data sheets and publications say of S servers: where every fit begins."""
+
+    group: NDArray[np.int64]
+    """[S] hardware"""
+    full_w: Floats
+    """[S] summed GPU power at TDP"""
+    max_clock_mhz: Floats
+    idle_cfm: Floats
+    inlet: Floats
+    """[S, 5] of inlet_terms"""
+    gpu: Floats
+    """[S, 3] constant, per degC of inlet, per W of all GPUs"""
+    power: Floats
+    """[S, 3] constant, per W of all GPUs, per W^2"""
+    airflow: Floats
+    """[S, 2] constant, per W of all GPUs"""
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """Coefficients [S, F]; their error on the newest fifth (NaN = unknown); points that they rest on."""
+
+    coefficients: Floats
+    error: float
+    points: int
+
+
 def fit(topology: Topology, frames: Mapping[str, pl.DataFrame]) -> Plant:
     """Learn from long frames (ts, series, value; means over 300 s) by name: `inlet`, `gpu_temp`, `gpu_power`, `server_power`
     (series = server), `airflow` (aisle), `outside` (any series), and `clock` (server, MHz) where somebody kept it.
 
     What is absent or too short stays at the data sheet's or the published values; `errors` then lacks its name.
     """
-    servers = tuple(s.name for s in topology.servers)
+    sheet, servers = _sheet(topology), tuple(s.name for s in topology.servers)
+    wide = _wide({name: frame for name, frame in frames.items() if name != "airflow"}, servers)
+    gpu_power, outside = wide.get("gpu_power"), wide.get("outside")
+    peak = sheet.full_w if gpu_power is None else _peaks(gpu_power, wide.ts, sheet.full_w)
+    learnt = {
+        "inlet_c": _regress(_inlet_terms(wide, peak), wide.get("inlet"), sheet.inlet, sheet.group),
+        "gpu_c": _regress(_gpu_terms(wide), wide.get("gpu_temp"), sheet.gpu, sheet.group),
+        "server_power_w": _regress(_power_terms(gpu_power), wide.get("server_power"), sheet.power, sheet.group),
+    }
+    gpu = learnt["gpu_c"].coefficients.copy()
+    gpu[:, 2] = np.clip(gpu[:, 2], 0.2 * sheet.gpu[:, 2], 5.0 * sheet.gpu[:, 2])  # invertible, whatever the sensors say
+    air, air_error = _airflow(topology, frames.get("airflow"), wide, sheet.airflow)
+    errors = {name: one.error for name, one in learnt.items() if one.points}
+    return Plant(
+        PlantState(
+            servers=servers,
+            inlet=_rows(learnt["inlet_c"].coefficients),
+            gpu=_rows(gpu),
+            power=_rows(learnt["server_power_w"].coefficients),
+            airflow=_rows(air),
+            airflow_idle_cfm=tuple(sheet.idle_cfm.tolist()),
+            peak_gpu_w=tuple(peak.tolist()),
+            clocks=_clocks(wide, sheet.max_clock_mhz),
+            errors=errors if air_error is None else errors | {"airflow_cfm": air_error},
+            outside_range_c=(0.0, 0.0) if outside is None else (float(np.nanmin(outside)), float(np.nanmax(outside))),
+            points={name: one.points for name, one in learnt.items() if one.points},
+        )
+    )
+
+
+def _sheet(topology: Topology) -> _Sheet:
+    """Raises InputError when a server's hardware is not described."""
     kinds = {h.name: h for h in topology.hardware}
     try:
         hardware = [kinds[s.hardware] for s in topology.servers]
     except KeyError as unknown:
         raise InputError(f"topology: hardware {unknown} is not described; add it to `hardware`") from None
-    wide = _wide({name: frame for name, frame in frames.items() if name != "airflow"}, servers)
-    full = np.array([h.gpus * h.gpu_tdp_w for h in hardware])
-    group = np.array([list(kinds).index(s.hardware) for s in topology.servers], dtype=np.int64)
-    gpu_power = wide.get("gpu_power")
-    peak = full if gpu_power is None else _peaks(gpu_power, wide.ts, full)
-    errors: dict[str, float] = {}
-    points: dict[str, int] = {}
 
-    def learn(name: str, target: str, terms: Floats | None, prior: Floats) -> Floats:
-        values = wide.get(target)
-        if values is None or terms is None:
-            return prior
-        coefficients, error, count = _regress(terms, values, prior, group)
-        if count:
-            errors[name], points[name] = error, count
-        return coefficients
+    def of(value: Callable[[Hardware], float]) -> Floats:
+        return np.array([value(h) for h in hardware], dtype=np.float64)
 
-    inlet = learn("inlet_c", "inlet", _inlet_terms(wide, peak), np.tile(INLET_PRIOR, (len(servers), 1)))
-    gpus = np.array([h.gpus for h in hardware], dtype=np.float64)
-    gpu_prior = np.stack(
-        [np.full(len(servers), GPU_PRIOR[0]), np.full(len(servers), GPU_PRIOR[1]), GPU_PRIOR[2] / gpus], axis=1
-    )
-    gpu = learn("gpu_c", "gpu_temp", _gpu_terms(wide), gpu_prior)
-    gpu[:, 2] = np.clip(gpu[:, 2], 0.2 * gpu_prior[:, 2], 5.0 * gpu_prior[:, 2])  # invertible, whatever the sensors say
-    idle_gpu = 0.11 * full  # an idle H100 draws 75 W of 700
-    sheet_slope = np.array([h.max_power_w - h.idle_power_w for h in hardware]) / (full - idle_gpu)
-    sheet_idle = np.array([h.idle_power_w for h in hardware])
-    power_prior = np.stack([sheet_idle - sheet_slope * idle_gpu, sheet_slope, np.zeros(len(servers))], axis=1)
-    power = learn("server_power_w", "server_power", _power_terms(gpu_power), power_prior)
-    low, high = np.array([h.airflow_idle_cfm for h in hardware]), np.array([h.airflow_max_cfm for h in hardware])
-    slope = (high - low) / (full - idle_gpu)
-    air, air_error = _airflow(topology, frames.get("airflow"), wide, np.stack([low - slope * idle_gpu, slope], axis=1))
-    if air_error is not None:
-        errors["airflow_cfm"] = air_error
-    outside = wide.get("outside")
-    span = (0.0, 0.0) if outside is None else (float(np.nanmin(outside)), float(np.nanmax(outside)))
-    return Plant(
-        PlantState(
-            servers=servers,
-            inlet=_rows(inlet),
-            gpu=_rows(gpu),
-            power=_rows(power),
-            airflow=_rows(air),
-            airflow_idle_cfm=tuple(low.tolist()),
-            peak_gpu_w=tuple(peak.tolist()),
-            clocks=_clocks(wide, np.array([h.max_clock_mhz for h in hardware])),
-            errors=errors,
-            outside_range_c=span,
-            points=points,
-        )
+    ones, full_w, idle_cfm = np.ones(len(hardware)), of(lambda h: h.gpus * h.gpu_tdp_w), of(lambda h: h.airflow_idle_cfm)
+    idle_gpu_w = 0.11 * full_w  # an idle H100 draws 75 W of 700
+    per_w = of(lambda h: h.max_power_w - h.idle_power_w) / (full_w - idle_gpu_w)
+    cfm_per_w = (of(lambda h: h.airflow_max_cfm) - idle_cfm) / (full_w - idle_gpu_w)
+    constant, per_inlet, per_gpu_w = GPU_PRIOR
+    return _Sheet(
+        group=np.array([list(kinds).index(h.name) for h in hardware], dtype=np.int64),
+        full_w=full_w,
+        max_clock_mhz=of(lambda h: h.max_clock_mhz),
+        idle_cfm=idle_cfm,
+        inlet=np.tile(INLET_PRIOR, (len(hardware), 1)),
+        gpu=np.stack([constant * ones, per_inlet * ones, per_gpu_w / of(lambda h: h.gpus)], axis=1),
+        power=np.stack([of(lambda h: h.idle_power_w) - per_w * idle_gpu_w, per_w, 0.0 * ones], axis=1),
+        airflow=np.stack([idle_cfm - cfm_per_w * idle_gpu_w, cfm_per_w], axis=1),
     )
 
 
@@ -151,7 +179,7 @@ def _inlet_terms(wide: _Wide, peak: Floats) -> Floats | None:
     if outside is None:
         return None
     power = wide.get("gpu_power")
-    load = np.full(len(wide.ts), np.nan) if power is None else np.nansum(power, axis=0) / float(np.sum(peak))
+    load = np.full(len(wide.ts), np.nan)
     if power is not None:  # the share of those that are known
         known = np.where(np.isfinite(power), peak[:, None], 0.0).sum(axis=0)
         load = np.divide(np.nansum(power, axis=0), known, out=np.full(len(wide.ts), np.nan), where=known > 0)
@@ -168,8 +196,10 @@ def _power_terms(power: Floats | None) -> Floats | None:
     return None if power is None else np.stack([np.ones_like(power), power, np.square(power)], axis=2)
 
 
-def _regress(terms: Floats, values: Floats, prior: Floats, group: NDArray[np.int64]) -> tuple[Floats, float, int]:
-    """Return coefficients [S, F], the error on the newest fifth by a fit on the rest, and the number of points."""
+def _regress(terms: Floats | None, values: Floats | None, prior: Floats, group: NDArray[np.int64]) -> _Learnt:
+    """Fit, and score a fit on the older four fifths on the newest one; the prior where nothing was recorded."""
+    if terms is None or values is None:
+        return _Learnt(prior, float("nan"), 0)
     columns = values.shape[1]
     early = np.arange(columns) < columns * (1 - HELD_OUT)
     trial = _fit(terms[:, early], values[:, early], prior, group)
@@ -179,7 +209,7 @@ def _regress(terms: Floats, values: Floats, prior: Floats, group: NDArray[np.int
     own = [float(np.mean(row[np.isfinite(row)])) for row in late if np.isfinite(row).any()]
     error = float(np.median(own)) if own else float("nan")
     count = int(np.isfinite(values).sum())
-    return _fit(terms, values, prior, group), error, count if np.isfinite(error) else 0
+    return _Learnt(_fit(terms, values, prior, group), error, count if np.isfinite(error) else 0)
 
 
 def _fit(terms: Floats, values: Floats, prior: Floats, group: NDArray[np.int64]) -> Floats:

@@ -1,4 +1,4 @@
-"""Compile the twin's inner loops once and keep them on disk: `python -m twin.compiled` does it ahead of the first run.
+"""Compile the twin's inner loops once and keep them on disk (`python -m twin.warmup` does it ahead of the first run).
 
 Numba looks only at the age of the file that a kernel stands in, and kernels take in constants and functions of others. So
 compiled code lies in a folder named after the digest of the kernels' sources: what was compiled from other text is never
@@ -6,8 +6,6 @@ used."""
 
 import hashlib
 import os
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -45,20 +43,3 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` compiled at its first call, cached beside its source; no GIL while it runs, no fast-math."""
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
-
-
-def main() -> None:
-    """Run every kernel once on a small site, so that later processes only load them."""
-    from twin import warmup
-
-    for old in CACHE.parent.glob("numba-*"):
-        if old != CACHE:
-            shutil.rmtree(old, ignore_errors=True)
-    began = time.perf_counter()
-    for position, (name, step) in enumerate(warmup.steps(), start=1):
-        step()
-        print(f"twin kernels [{position}/{warmup.COUNT}] {name}: {time.perf_counter() - began:.1f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()

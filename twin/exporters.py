@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from contracts.ports import Collected
 from twin import calibration as c
+from twin.finished import Finished, joined
 from twin.sensors import degrees
-from twin.world import Finished, World
+from twin.world import World
 
 Period = Annotated[float, msgspec.Meta(ge=1, le=3600)]
 
@@ -189,21 +190,8 @@ class FacilityExporter(TwinExporter):
 
 
 def _since(world: World, last: int) -> Finished:
-    """The requests that ended after second `last`, joined."""
-    parts = [finished for second, finished in world.finished if second > last]
-
-    def joined(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return Finished(
-        instance=joined("instance"),
-        arrival_s=joined("arrival_s"),
-        first_s=joined("first_s"),
-        end_s=joined("end_s"),
-        prompt=joined("prompt"),
-        output=joined("output"),
-        ok=joined("ok"),
-    )
+    """The requests that ended after second `last`."""
+    return joined(finished for second, finished in world.finished if second > last)
 
 
 class RequestsExporter(TwinExporter):

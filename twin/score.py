@@ -1,7 +1,6 @@
 """What a run suffered: the design's words with one meaning, counted second by second."""
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -10,11 +9,9 @@ from numpy.typing import NDArray
 from contracts.topology import Topology
 from twin import calibration as c
 from twin.caps import Caps
+from twin.finished import Finished
 from twin.fleet import Fleet
 from twin.physics import State
-
-if TYPE_CHECKING:
-    from twin.world import Finished
 
 Bools = NDArray[np.bool_]
 MERGE_S = 60
@@ -81,7 +78,7 @@ class Scorer:
         self._sums = np.zeros(9)
         self._max_gpu_c = self._max_ratio = self._max_inlet_c = 0.0
 
-    def add(self, second: int, s: State, caps: Caps, finished: "Finished", ups_lost: Bools) -> None:
+    def add(self, second: int, s: State, caps: Caps, finished: Finished, ups_lost: Bools) -> None:
         """Take one second, as it stands at its end."""
         held = s.slow | s.down
         counted = held | self._counted_caps(caps, finished)
@@ -132,7 +129,7 @@ class Scorer:
         holds: Bools = self._recent[1] >= SLO_QUANTILE * self._recent[0]
         return holds
 
-    def _counted_caps(self, caps: Caps, finished: "Finished") -> Bools:
+    def _counted_caps(self, caps: Caps, finished: Finished) -> Bools:
         endpoint = self._fleet.instance_endpoint[finished.instance]
         ended = np.stack([np.bincount(who, minlength=self._endpoints) for who in (endpoint, endpoint[finished.ok])])
         self._window.append(ended)

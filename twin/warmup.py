@@ -1,5 +1,10 @@
-"""A small workload and a small site: what the kernels are compiled with, and a load that needs no data."""
+"""A small workload and a small site: a load that needs no data, and what the kernels are compiled with.
 
+`python -m twin.warmup` compiles them ahead of the first run.
+"""
+
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -7,6 +12,7 @@ import numpy as np
 
 from contracts.workload import Workload
 from twin import steady
+from twin.compiled import CACHE
 from twin.demand import DAY_MIN, WEEK_MIN
 from twin.scenario import load
 from twin.world import World
@@ -57,3 +63,18 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
 
     yield "settled site and serving", settle
     yield "one second of the site", run
+
+
+def main() -> None:
+    """Run every kernel once on a small site, so that later processes only load them."""
+    for old in CACHE.parent.glob("numba-*"):
+        if old != CACHE:
+            shutil.rmtree(old, ignore_errors=True)
+    began = time.perf_counter()
+    for position, (name, step) in enumerate(steps(), start=1):
+        step()
+        print(f"twin kernels [{position}/{COUNT}] {name}: {time.perf_counter() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

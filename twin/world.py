@@ -2,19 +2,18 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.errors import ColdaisleError
 from contracts.workload import Workload
 from twin import calibration as c
 from twin import fleet as fleets
 from twin import physics, serving, steady
 from twin.caps import Caps
 from twin.demand import BLOCK_S, Arrivals, Demand
+from twin.finished import Finished, taken
 from twin.scenario import Scenario
 from twin.score import Score, Scorer
 
@@ -22,21 +21,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 METERS_S = 3600
 """seconds that the meters remember for an exporter that comes late"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """Requests that ended within one second; arrays of one length. Times are seconds from the run's start."""
-
-    instance: Ints
-    arrival_s: Floats
-    first_s: Floats
-    """NaN = rejected"""
-    end_s: Floats
-    prompt: Ints
-    output: Ints
-    ok: NDArray[np.bool_]
-    """within both objectives"""
 
 
 class World:
@@ -184,7 +168,7 @@ class World:
         serving.route(self.serving, w, d, a.at_s, a.endpoint, a.prompt, a.output, self.weights, self._first, self._members)
         clock_mhz = self.state.clock_mhz[self.fleet.instance_server].min(axis=1)
         serving.serve(self.serving, w, d, float(second + 1), clock_mhz, self.scenario.prefill_tokens)
-        return self._finished()
+        return taken(d, self._ttft_slo_s, self._tbt_slo_s)
 
     def _arrivals(self, second: int) -> Arrivals:
         number = second // BLOCK_S
@@ -197,23 +181,4 @@ class World:
             endpoint=block.endpoint[low:high],
             prompt=block.prompt[low:high],
             output=block.output[low:high],
-        )
-
-    def _finished(self) -> Finished:
-        d = self._done
-        n = int(d.total[0])
-        if n > serving.DONE_LIMIT:
-            raise ColdaisleError(f"{n} requests ended within one second: at most {serving.DONE_LIMIT}; lower peak_rps")
-        instance, first_s = d.instance[:n].copy(), d.first_s[:n].copy()
-        arrival_s, end_s, output = d.arrival_s[:n].copy(), d.end_s[:n].copy(), d.output[:n].copy()
-        tbt_s = (end_s - first_s) / np.maximum(1, output - 1)
-        ok = (first_s - arrival_s <= self._ttft_slo_s[instance]) & (tbt_s <= self._tbt_slo_s[instance])
-        return Finished(
-            instance=instance,
-            arrival_s=arrival_s,
-            first_s=first_s,
-            end_s=end_s,
-            prompt=d.prompt[:n].copy(),
-            output=output,
-            ok=ok,
         )
