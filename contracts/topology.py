@@ -55,6 +55,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     aisle: Name
     upses: tuple[Name, ...]
     power_limit_w: Positive
+    pdus: tuple[Name, ...] = ()
 
 
 class Aisle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +68,13 @@ class Aisle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class Ups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A UPS; the datacenter is fed 4N/3: any three of four carry the load."""
+
+    name: Name
+    power_limit_w: Positive
+
+
+class Pdu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A power distribution unit between UPSes and a row; rows have them in pairs, 2N: one carries the whole row."""
 
     name: Name
     power_limit_w: Positive
@@ -92,6 +100,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     aisles: tuple[Aisle, ...]
     upses: tuple[Ups, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    pdus: tuple[Pdu, ...] = ()
+    cooling_devices: tuple[Name, ...] = ()
+    """they share the site's heat; one lost warms all aisles (TAPAS 2.1)"""
+    chillers: tuple[Name, ...] = ()
+    """they share the site's chilled water"""
     ups_lost_share: float = 0.75
     """capacity of a row left when one of its UPSes is lost (TAPAS 2.1: 4N/3)"""
     ahu_lost_share: float = 0.90
