@@ -43,3 +43,12 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` compiled at its first call, cached beside its source; no GIL while it runs, no fast-math."""
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
+
+
+def bare(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` compiled without reference counts: it may make no arrays, and passing arrays on costs nothing.
+
+    Counting is atomic, and a tuple of twenty arrays that goes through ten calls a request would cost more than the request.
+    """
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)(function)
+    return compiled

@@ -1,0 +1,1 @@
+"""Instances that serve requests: continuous batching, event-exact in closed form (numba)."""

@@ -1,0 +1,160 @@
+"""Requests on their way: the pool that they come from, the two queues of an instance, the heap of those that decode."""
+
+import numpy as np
+
+from twin.batching.state import NOBODY, Instances, Records
+from twin.compiled import bare
+
+REQUEST_BITS = 32
+MASK = (1 << REQUEST_BITS) - 1
+
+
+@bare
+def taken(s: Instances) -> int:
+    """Take a request's place from the pool."""
+    k = s.pool[0]
+    if k == NOBODY:
+        k = s.pool[1]
+        s.pool[1] = k + 1
+    else:
+        s.pool[0] = s.requests[k].next
+    return int(k)
+
+
+@bare
+def release(s: Instances, k: int) -> None:
+    """Give a request's place back."""
+    s.requests[k].next = s.pool[0]
+    s.pool[0] = k
+
+
+@bare
+def put_last(s: Instances, i: int, k: int) -> None:
+    """Let request k wait behind those of its priority."""
+    h = s.inst[i]
+    s.requests[k].next = NOBODY
+    if s.requests[k].high:
+        if h.waiting_high:
+            s.requests[h.last_high].next = k
+        else:
+            h.first_high = k
+        h.last_high = k
+        h.waiting_high += 1
+    else:
+        if h.waiting_low:
+            s.requests[h.last_low].next = k
+        else:
+            h.first_low = k
+        h.last_low = k
+        h.waiting_low += 1
+
+
+@bare
+def put_first(s: Instances, i: int, k: int) -> None:
+    """Let request k wait before those of its priority."""
+    h = s.inst[i]
+    if s.requests[k].high:
+        s.requests[k].next = h.first_high if h.waiting_high else NOBODY
+        h.last_high = h.last_high if h.waiting_high else k
+        h.first_high = k
+        h.waiting_high += 1
+    else:
+        s.requests[k].next = h.first_low if h.waiting_low else NOBODY
+        h.last_low = h.last_low if h.waiting_low else k
+        h.first_low = k
+        h.waiting_low += 1
+
+
+@bare
+def next_in(s: Instances, i: int) -> int:
+    """The waiting request that is to be admitted next, of those that have arrived; NOBODY = none."""
+    h = s.inst[i]
+    if h.waiting_high > 0 and s.requests[h.first_high].arrival_s <= h.at_s:
+        return int(h.first_high)
+    if h.waiting_low > 0 and s.requests[h.first_low].arrival_s <= h.at_s:
+        return int(h.first_low)
+    return NOBODY
+
+
+@bare
+def next_arrival_s(s: Instances, i: int) -> float:
+    """The first arrival after the present boundary that could change what is admitted; inf = none is known."""
+    h = s.inst[i]
+    soonest = np.inf
+    if h.waiting_high > 0 and s.requests[h.first_high].arrival_s > h.at_s:
+        soonest = s.requests[h.first_high].arrival_s
+    if h.waiting_low > 0:
+        at_s = s.requests[h.first_low].arrival_s
+        if h.at_s < at_s < soonest:
+            soonest = at_s
+    return float(soonest)
+
+
+@bare
+def to_fresh(s: Instances, i: int, k: int) -> None:
+    """Move the first of a queue among the fresh."""
+    h = s.inst[i]
+    r = s.requests[k]
+    if r.high:
+        h.first_high = r.next
+        h.waiting_high -= 1
+    else:
+        h.first_low = r.next
+        h.waiting_low -= 1
+    r.next = NOBODY
+    if h.fresh:
+        s.requests[h.fresh_last].next = k
+    else:
+        h.fresh_first = k
+    h.fresh_last = k
+    h.fresh += 1
+
+
+@bare
+def sift_down(heap: Records, j: int, n: int) -> None:
+    """Restore a heap of n below position j."""
+    value = heap[j]
+    while 2 * j + 1 < n:
+        child = 2 * j + 1
+        if child + 1 < n and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= value:
+            break
+        heap[j] = heap[child]
+        j = child
+    heap[j] = value
+
+
+@bare
+def sift_up(heap: Records, j: int) -> None:
+    """Restore a heap above position j."""
+    value = heap[j]
+    while j > 0 and heap[(j - 1) // 2] > value:
+        heap[j] = heap[(j - 1) // 2]
+        j = (j - 1) // 2
+    heap[j] = value
+
+
+@bare
+def into_heap(s: Instances, i: int, k: int, steps: int) -> None:
+    """Let request k decode for `steps` more iterations."""
+    h = s.inst[i]
+    s.due[i, h.decoding] = (h.iteration + steps) << REQUEST_BITS | k
+    h.decoding += 1
+    sift_up(s.due[i], h.decoding - 1)
+
+
+@bare
+def out_of_heap(s: Instances, i: int, j: int) -> None:
+    """Take position j out of the heap; its request keeps its place."""
+    h = s.inst[i]
+    h.decoding -= 1
+    n = h.decoding
+    if j < n:
+        moved = s.due[i, n]
+        above = s.due[i, j] > moved
+        s.due[i, j] = moved
+        if above:
+            sift_up(s.due[i], j)
+        else:
+            sift_down(s.due[i], j, n)

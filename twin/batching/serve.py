@@ -1,0 +1,205 @@
+"""Iterations: what begins at a boundary, many decode steps at once in closed form, and what ends.
+
+Between an arrival, a completion and the end of a slice the batch b does not change, and k decode steps from a context of ctx
+tokens take k tau + d2 b k (k - 1) / 2 with tau = d0 + d1 b + d2 ctx."""
+
+from math import sqrt
+
+import numpy as np
+
+from twin.batching.admit import blocks, blocks_bound, make_room, prompt_blocks, prompts
+from twin.batching.book import Book, enter
+from twin.batching.queue import MASK, REQUEST_BITS, into_heap, next_arrival_s, next_in, out_of_heap, release
+from twin.batching.state import NOBODY, Instances, Log, Records
+from twin.compiled import bare
+
+
+@bare
+def serve(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: float, w: Records) -> None:
+    """Bring instance i to `until_s` and add to `w` what it does. All its arrivals before `until_s` must wait at it.
+
+    An iteration keeps the clock it began with; what is in progress at `until_s` goes on in the next call.
+    """
+    h = s.inst[i]
+    if h.decode_slow == np.inf:
+        _halt(s, i, until_s)
+        return
+    while True:
+        if h.busy:
+            if h.end_s > until_s:
+                _account(s, points, i, until_s, w)
+                return
+            _account(s, points, i, h.end_s, w)
+            _finish(s, b, log, i)
+        if h.decoding + h.fresh == 0 and (h.at_s >= until_s or h.waiting_low + h.waiting_high == 0):
+            h.at_s = until_s
+            return
+        _begin(s, points, b, log, i, until_s, w)
+
+
+@bare
+def _halt(s: Instances, i: int, until_s: float) -> None:
+    """No clock: what is in progress waits."""
+    h = s.inst[i]
+    if h.busy:
+        h.end_s += until_s - h.seen_s
+        h.seen_s = until_s
+    else:
+        h.at_s = until_s
+
+
+@bare
+def _account(s: Instances, points: Records, i: int, to_s: float, w: Records) -> None:
+    """Count the iteration in progress up to `to_s`."""
+    h = s.inst[i]
+    seconds = to_s - h.seen_s
+    if h.prefill_part_s == 0.0:
+        decode_s = seconds
+    else:
+        decode_s = seconds * h.decode_part_s / (h.decode_part_s + h.prefill_part_s)
+        w.prefill_s += seconds - decode_s
+    w.decode_s += decode_s
+    w.load_s += decode_s * h.decoding / (h.decoding + points[h.point].decode_half_batch)
+    h.batch_s += seconds * (h.decoding + h.fresh)
+    h.busy_s += seconds
+    h.seen_s = to_s
+
+
+@bare
+def _finish(s: Instances, b: Book, log: Log, i: int) -> None:
+    """End the iteration in progress."""
+    h = s.inst[i]
+    h.at_s = h.end_s
+    h.busy = 0
+    if h.steps:
+        h.iteration += 1
+        h.context += h.decoding
+        h.made_tokens += h.decoding
+        _complete(s, b, log, i)
+    if h.fresh > 0:
+        _first_tokens(s, b, log, i)
+
+
+@bare
+def _complete(s: Instances, b: Book, log: Log, i: int) -> None:
+    """Let go the requests whose last token is there."""
+    h = s.inst[i]
+    while h.decoding > 0 and s.due[i, 0] >> REQUEST_BITS == h.iteration:
+        k = s.due[i, 0] & MASK
+        h.context -= s.requests[k].prompt + s.requests[k].output
+        out_of_heap(s, i, 0)
+        _leave(s, b, log, i, k)
+
+
+@bare
+def _leave(s: Instances, b: Book, log: Log, i: int, k: int) -> None:
+    h, r = s.inst[i], s.requests[k]
+    h.finished += 1
+    h.prompt_tokens += r.prompt
+    h.output_tokens += r.output
+    enter(s, b, log, i, k, h.at_s)
+    release(s, k)
+
+
+@bare
+def _first_tokens(s: Instances, b: Book, log: Log, i: int) -> None:
+    """Whole prompts have a token more, and decode from now on."""
+    h = s.inst[i]
+    k = int(h.fresh_first)
+    for _ in range(h.fresh - h.partial):
+        r = s.requests[k]
+        following = int(r.next)
+        if r.first_s != r.first_s:
+            r.first_s = h.at_s
+        made = r.made + 1
+        h.made_tokens += 1
+        if made == r.output:
+            _leave(s, b, log, i, k)
+        else:
+            into_heap(s, i, k, r.output - made)
+            h.context += r.prompt + made
+        k = following
+    h.fresh = h.partial
+    h.fresh_first = k
+    h.prompt_blocks = prompt_blocks(s.requests[k]) if h.partial else 0
+    h.partial = 0
+
+
+@bare
+def _begin(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: float, w: Records) -> None:
+    """Begin what follows the boundary: a prefill, a mixed iteration, decode steps up to the next event, or a sleep."""
+    h = s.inst[i]
+    p = points[h.point]
+    preempted = make_room(s, points, i)
+    tokens, work = 0, 0.0
+    if h.fresh > 0 or (not preempted and next_in(s, i) != NOBODY):
+        tokens, work = prompts(s, points, i, preempted)
+    if tokens > 0:
+        with_decode = p.chunked and h.decoding > 0
+        h.steps = 1 if with_decode else 0
+        h.decode_part_s = h.decode_slow * (p.d0 + p.d1 * h.decoding + p.d2 * h.context) if with_decode else 0.0
+        h.prefill_part_s = h.prefill_slow * ((0.0 if with_decode else p.p0) + p.p1 * tokens + p.p2 * work)
+        h.computed_tokens += tokens
+        _start(s, i)
+    elif h.decoding > 0:
+        _decode(s, points, b, log, i, until_s, w)
+    else:
+        h.at_s = min(until_s, next_arrival_s(s, i))
+
+
+@bare
+def _start(s: Instances, i: int) -> None:
+    h = s.inst[i]
+    h.busy = 1
+    h.seen_s = h.at_s
+    h.end_s = h.at_s + h.decode_part_s + h.prefill_part_s
+
+
+@bare
+def steps_within(tau_s: float, growth_s: float, seconds: float) -> int:
+    """The most decode steps k >= 0 with k tau + growth k (k - 1) / 2 <= seconds."""
+    linear = tau_s - 0.5 * growth_s
+    k = int(2.0 * seconds / (linear + sqrt(linear * linear + 2.0 * growth_s * seconds)))
+    while k > 0 and k * tau_s + growth_s * (0.5 * k * (k - 1)) > seconds:
+        k -= 1
+    while (k + 1) * tau_s + growth_s * (0.5 * (k + 1) * k) <= seconds:
+        k += 1
+    return k
+
+
+@bare
+def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: float, w: Records) -> None:
+    """Take decode steps up to the next completion, arrival or shortage of blocks, the last of them perhaps in progress."""
+    h = s.inst[i]
+    p = points[h.point]
+    n = h.decoding
+    tau_s = h.decode_slow * (p.d0 + p.d1 * n + p.d2 * h.context)
+    growth_s = h.decode_slow * p.d2 * n
+    k = (s.due[i, 0] >> REQUEST_BITS) - h.iteration
+    if blocks_bound(s, i, k) > p.kv_blocks:
+        k = min(k, 1 + max(0, p.kv_blocks - blocks(s, i, 1)) // n)
+    until_arrival_s = next_arrival_s(s, i) - h.at_s
+    left_s = until_s - h.at_s
+    whole_s = k * tau_s + growth_s * (0.5 * k * (k - 1))
+    if until_arrival_s < left_s and whole_s > until_arrival_s:
+        k = min(k, 1 + steps_within(tau_s, growth_s, until_arrival_s))
+        whole_s = k * tau_s + growth_s * (0.5 * k * (k - 1))
+    whole = k
+    if whole_s > left_s:
+        whole = min(k - 1, steps_within(tau_s, growth_s, left_s))
+        whole_s = whole * tau_s + growth_s * (0.5 * whole * (whole - 1))
+    if whole > 0:
+        h.at_s += whole_s
+        h.iteration += whole
+        h.context += whole * n
+        h.made_tokens += whole * n
+        w.decode_s += whole_s
+        w.load_s += whole_s * n / (n + p.decode_half_batch)
+        h.batch_s += whole_s * n
+        h.busy_s += whole_s
+        _complete(s, b, log, i)
+    if whole < k:
+        h.steps = 1
+        h.decode_part_s = tau_s + growth_s * whole
+        h.prefill_part_s = 0.0
+        _start(s, i)
