@@ -132,7 +132,7 @@ def second_half(host: Host) -> list[Agreement]:
     off = host.temp_c - settled_c(law, host.power_w)
     learnt = off - past_mean(host.at_s, off)
     what = f"{host.gpu}: rmse on the second half of {len(off)} hours"
-    detail = f"fitted on the first half: air {law.air_c:.1f} degC, {law.resistance:.3f} K/W at 80 % duty, duty at rest {law.idle_duty:.2f}"
+    detail = f"air {law.air_c:.1f} degC, {law.resistance:.3f} K/W at 80 % duty, duty at rest {law.idle_duty:.2f}"
     name = f"biohpc.{host.name}"
     return [
         bounded(
@@ -176,7 +176,7 @@ def left_out(host: Host, others: list[Host]) -> list[Agreement]:
             low=-REGION_Z,
             high=REGION_Z,
             kind="checked",
-            detail=f"{own.slope:.4f} K/W; drawn {slope:.4f} +- {slope_sd:.4f} (spread {SPREAD:.3f}, {host.cards} cards averaged)",
+            detail=f"{own.slope:.4f} K/W; drawn {slope:.4f} +- {slope_sd:.4f} (spread {SPREAD:.3f}, {host.cards} cards)",
         ),
         bounded(
             f"{name}.left_out.air",

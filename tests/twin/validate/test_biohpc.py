@@ -19,7 +19,7 @@ LAW = Law(air_c=27.0, resistance=0.12, idle_duty=0.5)
 def made(law: Law, *, seed: int = 1, hours: int = 2000, wander_c: float = 1.0, name: str = "made", step_c: float = 0.0) -> Host:
     """A host that obeys `law` in a room that wanders over days; `step_c` warms its second half."""
     rng = np.random.default_rng(seed)
-    at_s = np.arange(hours) * HOUR_S
+    at_s = np.arange(hours, dtype=np.float64) * HOUR_S
     power_w = np.where(rng.random(hours) < 0.6, 30.0, rng.uniform(30.0, 300.0, hours))
     room_c = wander_c * np.sin(2 * np.pi * at_s / (20 * 86_400.0)) + np.where(np.arange(hours) >= hours // 2, step_c, 0.0)
     temp_c = settled_c(law, power_w) + room_c + rng.normal(0.0, 0.5, hours)
