@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HERE = Path(__file__).parent
-SOURCES = ("calibration.py", "compiled.py", "physics.py", "serving.py", "steady.py")
+SOURCES = ("calibration.py", "compiled.py", "physics.py", "points.py", "serving.py", "steady.py")
 """the files that hold kernels, and what these take in"""
 
 
@@ -51,4 +51,10 @@ def bare(function: Callable[P, R]) -> Callable[P, R]:
     Counting is atomic, and a tuple of twenty arrays that goes through ten calls a request would cost more than the request.
     """
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)(function)
+    return compiled
+
+
+def seldom(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` compiled as `bare` does, but called, not put into its callers: for what seldom runs."""
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
     return compiled
