@@ -2,19 +2,20 @@
 
 from twin.batching.queue import MASK, REQUEST_BITS, next_in, out_of_heap, put_first, to_fresh
 from twin.batching.state import NOBODY, Instances, Records
-from twin.compiled import bare
+from twin.compiled import bare, seldom
 
-BLOCK = 16
-"""tokens of a KV block"""
+BLOCK_BITS = 4
+"""a KV block holds 16 tokens"""
+BLOCK = 1 << BLOCK_BITS
 
 
 @bare
 def prompt_blocks(r: Records) -> int:
     """Blocks that an admitted request holds before its first token: for its prompt and one token more."""
-    return int((r.prompt + r.made + BLOCK) // BLOCK)
+    return int((r.prompt + r.made + BLOCK) >> BLOCK_BITS)
 
 
-@bare
+@seldom
 def blocks(s: Instances, i: int, more: int) -> int:
     """KV blocks of the decoding requests with `more` tokens each than they hold now."""
     h = s.inst[i]
@@ -23,7 +24,7 @@ def blocks(s: Instances, i: int, more: int) -> int:
         due = s.due[i, j]
         r = s.requests[due & MASK]
         length = r.prompt + r.output - ((due >> REQUEST_BITS) - h.iteration) + more
-        total += (length + BLOCK - 1) // BLOCK
+        total += (length + BLOCK - 1) >> BLOCK_BITS
     return total
 
 
@@ -31,16 +32,14 @@ def blocks(s: Instances, i: int, more: int) -> int:
 def blocks_bound(s: Instances, i: int, more: int) -> int:
     """At least `blocks(s, i, more)`, without a look at the requests."""
     h = s.inst[i]
-    return int((h.context + h.decoding * (more + BLOCK - 1)) // BLOCK)
+    return int((h.context + h.decoding * (more + BLOCK - 1)) >> BLOCK_BITS)
 
 
-@bare
+@seldom
 def make_room(s: Instances, points: Records, i: int) -> bool:
     """Preempt until the next token of every decoding request fits; True when something was preempted."""
     h = s.inst[i]
     capacity = points[h.point].kv_blocks
-    if blocks_bound(s, i, 1) + h.prompt_blocks <= capacity:
-        return False
     preempted = False
     while h.decoding > 0 and blocks(s, i, 1) + h.prompt_blocks > capacity:
         _preempt(s, i)

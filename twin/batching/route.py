@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.batching.admit import BLOCK
+from twin.batching.admit import BLOCK, BLOCK_BITS
 from twin.batching.book import Book, enter
 from twin.batching.queue import put_last, release, taken
 from twin.batching.state import NOBODY, Instances, Log, Records
@@ -82,9 +82,10 @@ def push(s: Instances, points: Records, b: Book, log: Log, i: int, high: bool, a
     r.prompt, r.output, r.made, r.number = prompt, output, 0, number
     r.cached = min(cached, prompt - 1)
     r.high = 1 if high else 0
-    if h.waiting_low + h.waiting_high >= s.limit[0] or (prompt + output + BLOCK - 1) // BLOCK > points[h.point].kv_blocks:
+    if h.waiting_low + h.waiting_high >= s.limit[0] or (prompt + output + BLOCK - 1) >> BLOCK_BITS > points[h.point].kv_blocks:
         h.rejected += 1
         enter(s, b, log, i, k, at_s)
         release(s, k)
     else:
         put_last(s, i, k)
+        h.soon_s = min(h.soon_s, at_s)

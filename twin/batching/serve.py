@@ -11,14 +11,15 @@ from twin.batching.admit import blocks, blocks_bound, make_room, prompt_blocks, 
 from twin.batching.book import Book, enter
 from twin.batching.queue import MASK, REQUEST_BITS, into_heap, next_arrival_s, next_in, out_of_heap, release
 from twin.batching.state import NOBODY, Instances, Log, Records
-from twin.compiled import bare
+from twin.compiled import bare, seldom
 
 
 @bare
-def serve(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: float, w: Records) -> None:
-    """Bring instance i to `until_s` and add to `w` what it does. All its arrivals before `until_s` must wait at it.
+def serve(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, w: Records) -> None:
+    """Bring instance i from `from_s` to `until_s` and add what it does to the slices of 1 s in `w` [slices, I].
 
-    An iteration keeps the clock it began with; what is in progress at `until_s` goes on in the next call.
+    All its arrivals before `until_s` must wait at it. An iteration keeps the clock it began with; what is in progress at
+    `until_s` goes on in the next call.
     """
     h = s.inst[i]
     if h.decode_slow == np.inf:
@@ -27,14 +28,24 @@ def serve(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: flo
     while True:
         if h.busy:
             if h.end_s > until_s:
-                _account(s, points, i, until_s, w)
+                _account(s, points, i, from_s, until_s, w)
                 return
-            _account(s, points, i, h.end_s, w)
+            _account(s, points, i, from_s, h.end_s, w)
             _finish(s, b, log, i)
-        if h.decoding + h.fresh == 0 and (h.at_s >= until_s or h.waiting_low + h.waiting_high == 0):
-            h.at_s = until_s
+        if h.decoding > 0 and h.fresh == 0 and h.blocked == 0 and h.soon_s > h.at_s and _roomy(s, points, i):
+            _decode(s, points, b, log, i, from_s, until_s, w)
+        elif h.decoding + h.fresh == 0 and min(h.soon_s, until_s) > h.at_s and h.blocked == 0:
+            h.at_s = min(h.soon_s, until_s)
+        elif h.decoding + h.fresh == 0 and h.at_s >= until_s:
             return
-        _begin(s, points, b, log, i, until_s, w)
+        else:
+            _begin(s, points, b, log, i, from_s, until_s, w)
+
+
+@bare
+def _roomy(s: Instances, points: Records, i: int) -> bool:
+    """Whether the next token of every decoding request fits for certain."""
+    return blocks_bound(s, i, 1) <= points[s.inst[i].point].kv_blocks
 
 
 @bare
@@ -49,20 +60,31 @@ def _halt(s: Instances, i: int, until_s: float) -> None:
 
 
 @bare
-def _account(s: Instances, points: Records, i: int, to_s: float, w: Records) -> None:
+def _account(s: Instances, points: Records, i: int, from_s: float, to_s: float, w: Records) -> None:
     """Count the iteration in progress up to `to_s`."""
     h = s.inst[i]
     seconds = to_s - h.seen_s
-    if h.prefill_part_s == 0.0:
-        decode_s = seconds
-    else:
-        decode_s = seconds * h.decode_part_s / (h.decode_part_s + h.prefill_part_s)
-        w.prefill_s += seconds - decode_s
-    w.decode_s += decode_s
-    w.load_s += decode_s * h.decoding / (h.decoding + points[h.point].decode_half_batch)
+    share = 1.0 if h.prefill_part_s == 0.0 else h.decode_part_s / (h.decode_part_s + h.prefill_part_s)
+    load = share * h.decoding / (h.decoding + points[h.point].decode_half_batch)
+    _spread(w, i, h.seen_s - from_s, seconds, share, load)
     h.batch_s += seconds * (h.decoding + h.fresh)
     h.busy_s += seconds
     h.seen_s = to_s
+
+
+@bare
+def _spread(w: Records, i: int, at_s: float, seconds: float, share: float, load: float) -> None:
+    """Add `seconds` of work from `at_s` after the slices' beginning to the slices in which they lie."""
+    k = int(at_s)
+    while seconds > 0.0:
+        part_s = seconds if at_s + seconds <= k + 1.0 or k + 1 == len(w) else k + 1.0 - at_s
+        here = w[k, i]
+        here.decode_s += part_s * share
+        here.prefill_s += part_s * (1.0 - share)
+        here.load_s += part_s * load
+        seconds -= part_s
+        at_s += part_s
+        k += 1
 
 
 @bare
@@ -126,14 +148,14 @@ def _first_tokens(s: Instances, b: Book, log: Log, i: int) -> None:
 
 
 @bare
-def _begin(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: float, w: Records) -> None:
+def _begin(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, w: Records) -> None:
     """Begin what follows the boundary: a prefill, a mixed iteration, decode steps up to the next event, or a sleep."""
     h = s.inst[i]
     p = points[h.point]
-    preempted = make_room(s, points, i)
-    tokens, work = 0, 0.0
-    if h.fresh > 0 or (not preempted and next_in(s, i) != NOBODY):
-        tokens, work = prompts(s, points, i, preempted)
+    preempted = blocks_bound(s, i, 1) + h.prompt_blocks > p.kv_blocks and make_room(s, points, i)
+    tokens, work = prompts(s, points, i, preempted)
+    h.soon_s = next_arrival_s(s, i)
+    h.blocked = 1 if next_in(s, i) != NOBODY else 0
     if tokens > 0:
         with_decode = p.chunked and h.decoding > 0
         h.steps = 1 if with_decode else 0
@@ -142,9 +164,7 @@ def _begin(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: fl
         h.computed_tokens += tokens
         _start(s, i)
     elif h.decoding > 0:
-        _decode(s, points, b, log, i, until_s, w)
-    else:
-        h.at_s = min(until_s, next_arrival_s(s, i))
+        _decode(s, points, b, log, i, from_s, until_s, w)
 
 
 @bare
@@ -155,11 +175,21 @@ def _start(s: Instances, i: int) -> None:
     h.end_s = h.at_s + h.decode_part_s + h.prefill_part_s
 
 
+@seldom
+def _steps_that_fit(s: Instances, points: Records, i: int) -> int:
+    """Decode steps for which the KV cache is sure to have room: the next one, and what its free blocks allow."""
+    h = s.inst[i]
+    return int(1 + (points[h.point].kv_blocks - blocks(s, i, 1)) // h.decoding)
+
+
 @bare
 def steps_within(tau_s: float, growth_s: float, seconds: float) -> int:
     """The most decode steps k >= 0 with k tau + growth k (k - 1) / 2 <= seconds."""
     linear = tau_s - 0.5 * growth_s
-    k = int(2.0 * seconds / (linear + sqrt(linear * linear + 2.0 * growth_s * seconds)))
+    if growth_s == 0.0:
+        k = int(seconds / tau_s)
+    else:
+        k = int(2.0 * seconds / (linear + sqrt(linear * linear + 2.0 * growth_s * seconds)))
     while k > 0 and k * tau_s + growth_s * (0.5 * k * (k - 1)) > seconds:
         k -= 1
     while (k + 1) * tau_s + growth_s * (0.5 * (k + 1) * k) <= seconds:
@@ -168,7 +198,7 @@ def steps_within(tau_s: float, growth_s: float, seconds: float) -> int:
 
 
 @bare
-def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: float, w: Records) -> None:
+def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, w: Records) -> None:
     """Take decode steps up to the next completion, arrival or shortage of blocks, the last of them perhaps in progress."""
     h = s.inst[i]
     p = points[h.point]
@@ -177,24 +207,22 @@ def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, until_s: f
     growth_s = h.decode_slow * p.d2 * n
     k = (s.due[i, 0] >> REQUEST_BITS) - h.iteration
     if blocks_bound(s, i, k) > p.kv_blocks:
-        k = min(k, 1 + max(0, p.kv_blocks - blocks(s, i, 1)) // n)
-    until_arrival_s = next_arrival_s(s, i) - h.at_s
+        k = min(k, _steps_that_fit(s, points, i))
     left_s = until_s - h.at_s
     whole_s = k * tau_s + growth_s * (0.5 * k * (k - 1))
-    if until_arrival_s < left_s and whole_s > until_arrival_s:
-        k = min(k, 1 + steps_within(tau_s, growth_s, until_arrival_s))
+    if h.soon_s < until_s and whole_s > h.soon_s - h.at_s:
+        k = min(k, 1 + steps_within(tau_s, growth_s, h.soon_s - h.at_s))
         whole_s = k * tau_s + growth_s * (0.5 * k * (k - 1))
     whole = k
     if whole_s > left_s:
         whole = min(k - 1, steps_within(tau_s, growth_s, left_s))
         whole_s = whole * tau_s + growth_s * (0.5 * whole * (whole - 1))
     if whole > 0:
+        _spread(w, i, h.at_s - from_s, whole_s, 1.0, n / (n + p.decode_half_batch))
         h.at_s += whole_s
         h.iteration += whole
         h.context += whole * n
         h.made_tokens += whole * n
-        w.decode_s += whole_s
-        w.load_s += whole_s * n / (n + p.decode_half_batch)
         h.batch_s += whole_s * n
         h.busy_s += whole_s
         _complete(s, b, log, i)

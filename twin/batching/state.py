@@ -20,6 +20,7 @@ INSTANCE = np.dtype(
         ("seen_s", np.float64),  # up to here the iteration in progress has been accounted
         ("decode_part_s", np.float64),  # of the iteration in progress
         ("prefill_part_s", np.float64),
+        ("soon_s", np.float64),  # the first arrival after the boundary that could change what is admitted; inf = none is known
         ("decode_slow", np.float64),  # relative time at the clock in force; inf = halted
         ("prefill_slow", np.float64),
         ("iteration", np.int64),  # tokens that a request running all along would have
@@ -27,6 +28,7 @@ INSTANCE = np.dtype(
         ("point", np.int32),  # which operating point it runs
         ("endpoint", np.int32),
         ("busy", np.int32),  # 1 = an iteration is in progress
+        ("blocked", np.int32),  # 1 = somebody has arrived and waits for room
         ("steps", np.int32),  # 1 = the decoding requests take part in it
         ("decoding", np.int32),
         ("fresh", np.int32),  # admitted, prompt not yet whole; the last of them may stay partial
@@ -118,6 +120,7 @@ def instances(count: int, batch: int, queue: int, at_s: float) -> Instances:
     """Return `count` empty instances that stand at `at_s`, run operating point 0 and let `queue` requests wait."""
     inst = np.zeros(count, dtype=INSTANCE)
     inst["at_s"] = at_s
+    inst["soon_s"] = np.inf
     inst["decode_slow"] = inst["prefill_slow"] = 1.0
     return Instances(
         inst=inst,
