@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HERE = Path(__file__).parent
-SOURCES = ("calibration.py", "compiled.py", "physics.py", "points.py", "serving.py", "steady.py")
+SOURCES = ("calibration.py", "compiled.py", "physics.py", "points.py", "serving.py", "solo.py", "steady.py")
 """the files that hold kernels, and what these take in"""
 
 
