@@ -16,7 +16,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HERE = Path(__file__).parent
-SOURCES = ("calibration.py", "compiled.py", "physics.py", "points.py", "serving.py", "solo.py", "steady.py")
+SOURCES = (
+    "calibration.py",
+    "compiled.py",
+    "physics.py",
+    "plant/air.py",
+    "plant/cooling.py",
+    "plant/fans.py",
+    "plant/heat.py",
+    "plant/power.py",
+    "plant/protect.py",
+    "plant/step.py",
+    "plant/tree.py",
+    "plant/units.py",
+    "points.py",
+    "serving.py",
+    "solo.py",
+    "steady.py",
+)
 """the files that hold kernels, and what these take in"""
 
 
