@@ -1,172 +1,208 @@
 """The site of a scenario: its public topology, and the hidden differences between its units."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.topology import Aisle, Endpoint, Hardware, Row, Server, Topology, Ups
-from twin import calibration as c
+from contracts.errors import ConfigError
+from contracts.topology import Topology
+from twin import hardware, plant, sitecheck
+from twin.draws import draw, per_server
+from twin.hardware import Profile
 from twin.scenario import Scenario
+from twin.services import Service
+from twin.site import site as make_site
+from twin.tenants import Tenants, named, point, tenants
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HARDWARE = Hardware(
-    name="dgx-h100",
-    gpus=c.GPUS,
-    gpu_tdp_w=c.TDP_W,
-    max_clock_mhz=c.MAX_MHZ,
-    base_clock_mhz=1410.0,
-    min_clock_mhz=800.0,
-    brake_clock_mhz=c.BRAKE_MHZ,
-    slowdown_c=c.SLOWDOWN_C,
-    shutdown_c=c.SHUTDOWN_C,
-    max_power_w=10_200.0,  # [S] DGX H100 data sheet
-    idle_power_w=3_200.0,
-    airflow_idle_cfm=450.0,
-    airflow_max_cfm=1_105.0,  # [P]
-)
-MODEL = "llama2-70b"
+HARDWARE = hardware.load("h100").sheet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """What the twin knows of its units and nobody else does. S servers, 8 GPUs each, I instances; temperatures in kelvin."""
+    """What the twin knows of its units and nobody else does. S servers, G GPUs each, I instances, E endpoints, A aisles.
+
+    Offsets and biases are in kelvin; "relative" is to the mean of the server's profile."""
 
     topology: Topology
+    profiles: tuple[Profile, ...]
+    """in the order of topology.hardware"""
+    services: tuple[Service, ...]
+    endpoint_service: Ints
+    """[E]"""
     row: Ints
     """[S]"""
     aisle: Ints
     """[S]"""
+    server_hardware: Ints
+    """[S]"""
     endpoint: Ints
     """[S] -1 = none"""
     instance: Ints
-    """[S] -1 = none"""
+    """[S] the first of the server's instances, -1 = none; the others follow it"""
+    customer: Ints
+    """[S] IaaS customer, -1 = none"""
     instance_server: Ints
     """[I]"""
     instance_endpoint: Ints
     """[I]"""
-    customer: Ints
-    """[S] IaaS customer, -1 = none"""
+    instance_service: Ints
+    """[I]"""
+    instance_first_gpu: Ints
+    """[I] on its server"""
+    instance_gpus: Ints
+    """[I] tensor parallelism"""
     resistance: Floats
-    """[S, 8] thermal resistance relative to the mean one"""
+    """[S, G] thermal resistance, relative"""
     power_factor: Floats
-    """[S, 8] board power relative to the mean one"""
+    """[S, G] board power, relative"""
     inlet_offset_c: Floats
     """[S] row, rack and server together"""
     temp_bias_c: Floats
-    """[S, 8] sensor bias"""
+    """[S, G] sensor bias"""
     inlet_bias_c: Floats
-    """[S]"""
+    """[S] goes when inlet_bias_share is in use"""
+    inlet_bias_share: Floats
+    """[S] bias of the inlet sensor relative to its reading"""
     memory_offset_c: Floats
-    """[S, 8]"""
+    """[S, G]"""
+    leakage: Floats
+    """[S] relative"""
+    overhead: Floats
+    """[S] relative"""
+    airflow: Floats
+    """[S] at full duty, relative"""
+    recirculation: Floats
+    """[A, A] K of inlet rise in the first aisle per unit of air drawn beyond the supply in the second"""
+    cooling_capacity_w: float
+    """heat that all cooling devices together carry away"""
 
 
 def build(scenario: Scenario, seed: int, *, placement: tuple[NDArray[np.bool_], Ints] | None = None) -> Fleet:
     """Return the fleet of `scenario`; the same seed gives the same units.
 
     `placement` = (is SaaS [S], customer or endpoint group [S]); absent: SaaS and IaaS alternate, customers spread.
+    ConfigError names the key of a site, service or event that cannot be.
     """
-    rng = np.random.Generator(np.random.PCG64([seed, 1]))
-    servers = scenario.rows * scenario.servers_per_row
-    row = np.repeat(np.arange(scenario.rows), scenario.servers_per_row)
-    slot = np.tile(np.arange(scenario.servers_per_row), scenario.rows)
-    saas, group = (_spread(servers, scenario.saas_share), None) if placement is None else placement
-    instance = np.where(saas, np.cumsum(saas) - 1, -1)
-    endpoint = np.where(saas, (instance if group is None else group) % scenario.endpoints, -1)
-    iaas_rank = np.cumsum(~saas) - 1
-    customer = np.where(saas, -1, iaas_rank // scenario.iaas_group if group is None else group)
-    instance_server = np.flatnonzero(saas)
+    site = make_site(scenario)
+    who = tenants(scenario, site, placement)
+    topology = named(site, who)
+    sitecheck.check_events(scenario.happenings(), topology, f"scenario {scenario.name}")
+    rows, aisles = _places(r.name for r in topology.rows), _places(a.name for a in topology.aisles)
+    kinds = _places(h.name for h in topology.hardware)
+    row = np.array([rows[s.row] for s in topology.servers], dtype=np.int64)
+    kind = np.array([kinds[s.hardware] for s in topology.servers], dtype=np.int64)
+    _check_points(scenario, who, site.profiles, kind)
     return Fleet(
-        topology=_topology(scenario, row, slot, saas, endpoint, customer),
+        topology=topology,
+        profiles=site.profiles,
+        services=who.services,
+        endpoint_service=who.endpoint_service,
         row=row,
-        aisle=row // 2,
-        endpoint=endpoint,
+        aisle=np.array([aisles[r.aisle] for r in topology.rows], dtype=np.int64)[row],
+        server_hardware=kind,
+        endpoint=who.endpoint,
+        customer=who.customer,
+        **_instances(who, site.profiles[kind[0]].sheet.gpus)._asdict(),
+        **draw(topology, site.profiles, row, kind, seed)._asdict(),
+        recirculation=site.recirculation,
+        cooling_capacity_w=_cooling(scenario, topology),
+    )
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(names)}
+
+
+def _cooling(scenario: Scenario, topology: Topology) -> float:
+    """Return the scenario's capacity, or what all rows may draw and one device more (N + 1 [A])."""
+    if scenario.cooling_capacity_w < inf:
+        return scenario.cooling_capacity_w
+    devices = len(topology.cooling_devices)
+    return sum(r.power_limit_w for r in topology.rows) * devices / max(1, devices - 1) if devices else inf
+
+
+class Instances(NamedTuple):
+    """The fields of a fleet that tell of its instances."""
+
+    instance: Ints
+    instance_server: Ints
+    instance_endpoint: Ints
+    instance_service: Ints
+    instance_first_gpu: Ints
+    instance_gpus: Ints
+
+
+def _instances(who: Tenants, gpus: int) -> Instances:
+    """Each SaaS server carries gpus // tp instances of its service."""
+    tp = np.array([s.tp for s in who.services] or [1], dtype=np.int64)
+    saas = np.flatnonzero(who.endpoint >= 0)
+    each_tp = tp[who.endpoint_service[who.endpoint[saas]]] if len(saas) else np.zeros(0, dtype=np.int64)
+    count = gpus // each_tp
+    first = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    instance = np.full(len(who.endpoint), -1, dtype=np.int64)
+    instance[saas] = first[:-1]
+    server = np.repeat(saas, count)
+    endpoint = who.endpoint[server]
+    own_tp = np.repeat(each_tp, count)
+    return Instances(
         instance=instance,
-        instance_server=instance_server,
-        instance_endpoint=endpoint[instance_server],
-        customer=customer,
-        resistance=np.clip(rng.normal(1.0, c.RESISTANCE_SD / c.RESISTANCE_MEAN, (servers, c.GPUS)), 0.6, 1.5),
-        power_factor=rng.normal(1.0, c.GPU_POWER_SD, (servers, c.GPUS)) * rng.normal(1.0, c.INSTANCE_POWER_SD, (servers, 1)),
-        inlet_offset_c=_inlet_offset(scenario, row, slot, rng),
-        temp_bias_c=rng.normal(0.0, c.SENSOR_BIAS_SD_C, (servers, c.GPUS)),
-        inlet_bias_c=rng.normal(0.0, c.SENSOR_BIAS_SD_C, servers),
-        memory_offset_c=rng.normal(c.MEMORY_OFFSET_C, c.MEMORY_SD_C, (servers, c.GPUS)),
+        instance_server=server,
+        instance_endpoint=endpoint,
+        instance_service=who.endpoint_service[endpoint] if len(server) else endpoint,
+        instance_first_gpu=(np.arange(first[-1]) - instance[server]) * own_tp,
+        instance_gpus=own_tp,
     )
 
 
-def _spread(count: int, share: float) -> NDArray[np.bool_]:
-    """`share` of `count` positions, evenly spread."""
-    steps = np.floor(np.arange(count + 1) * share + 1e-9)
-    picked: NDArray[np.bool_] = np.diff(steps) > 0
-    return picked
+def _check_points(scenario: Scenario, who: Tenants, profiles: tuple[Profile, ...], kind: Ints) -> None:
+    """Raise ConfigError for a service that its servers cannot run: too many GPUs, or no calibration."""
+    saas = np.flatnonzero(who.endpoint >= 0)
+    service = who.endpoint_service[who.endpoint[saas]].tolist() if len(saas) else []
+    for k, position in sorted(set(zip(kind[saas].tolist(), service, strict=True))):
+        s, profile = who.services[position], profiles[k]
+        if s.tp > profile.sheet.gpus:
+            where = f"scenario {scenario.name}: service {s.name}"
+            raise ConfigError(f"{where}: tp = {s.tp}: a {profile.sheet.name} has {profile.sheet.gpus} GPUs")
+        point(scenario, s, profile.gpu)
 
 
-def _inlet_offset(scenario: Scenario, row: Ints, slot: Ints, rng: np.random.Generator) -> Floats:
-    """Row up to 1, racks up to 2 rising to the ends of the row, server sd .7, some consistently hot (TAPAS 2.3)."""
-    racks = max(1, -(-scenario.servers_per_row // scenario.servers_per_rack))
-    middle = (racks - 1) / 2
-    to_end = np.abs(slot // scenario.servers_per_rack - middle) / max(middle, 1.0)
-    rows = rng.uniform(0.0, c.ROW_SPREAD_C, scenario.rows)[row]
-    hot = np.where(rng.random(len(row)) < c.HOT_SERVER_SHARE, c.HOT_SERVER_C, 0.0)
-    offset: Floats = rows + c.RACK_SPREAD_C * to_end + rng.normal(0.0, c.SERVER_SD_C, len(row)) + hot
-    return offset
-
-
-def _topology(scenario: Scenario, row: Ints, slot: Ints, saas: NDArray[np.bool_], endpoint: Ints, customer: Ints) -> Topology:
-    high_iaas = _spread(int((~saas).sum()), scenario.iaas_high_share)
-    iaas_rank = np.cumsum(~saas) - 1
-    servers = []
-    for i in range(len(row)):
-        high = endpoint[i] < scenario.high_priority_endpoints if saas[i] else high_iaas[iaas_rank[i]]
-        servers.append(
-            Server(
-                name=f"n{i + 1:03d}",
-                row=f"row-{row[i] + 1}",
-                rack=f"r{row[i] + 1}k{slot[i] // scenario.servers_per_rack + 1:02d}",
-                slot=int(slot[i] % scenario.servers_per_rack),
-                hardware=HARDWARE.name,
-                tenant="saas" if saas[i] else "iaas",
-                endpoint=f"chat-{endpoint[i] + 1}" if saas[i] else None,
-                customer="provider" if saas[i] else f"customer-{customer[i] + 1}",
-                priority="high" if high else "low",
-            )
-        )
-    aisles = (scenario.rows + 1) // 2
-    upses = tuple(f"ups-{u + 1}" for u in range(scenario.upses))
-    # 4N/3: any three of four carry the full load (TAPAS 2.1); in general all but one.
-    ups_limit_w = scenario.rows * scenario.row_limit_w / max(1, scenario.upses - 1)
-    return Topology(
-        site=scenario.name,
-        hardware=(HARDWARE,),
-        servers=tuple(servers),
-        rows=tuple(
-            Row(name=f"row-{r + 1}", aisle=f"aisle-{r // 2 + 1}", upses=upses, power_limit_w=scenario.row_limit_w)
-            for r in range(scenario.rows)
-        ),
-        aisles=tuple(
-            Aisle(
-                name=f"aisle-{a + 1}",
-                ahus=tuple(f"ahu-{a * scenario.ahus + k + 1}" for k in range(scenario.ahus)),
-                airflow_limit_cfm=scenario.aisle_limit_cfm,
-            )
-            for a in range(aisles)
-        ),
-        upses=tuple(Ups(name=name, power_limit_w=ups_limit_w) for name in upses),
-        endpoints=tuple(_endpoint(scenario, e) for e in range(scenario.endpoints) if saas.any()),
-        ups_lost_share=c.UPS_LOST_SHARE,
-        ahu_lost_share=c.AHU_LOST_SHARE,
-    )
-
-
-def _endpoint(scenario: Scenario, position: int) -> Endpoint:
-    """Objectives are `slo_factor` times an unloaded request: first token of a long prompt, decode step of a batch of one."""
-    lat, n = c.H100_TP8_2023, scenario.slo_prompt_tokens
-    return Endpoint(
-        name=f"chat-{position + 1}",
-        model=MODEL,
-        ttft_slo_s=round(scenario.slo_factor * (lat.p0 + lat.p1 * n + lat.p2 * n * n), 3),
-        tbt_slo_s=round(scenario.slo_factor * (lat.d0 + lat.d1 + lat.d2 * n), 3),
-        priority="high" if position < scenario.high_priority_endpoints else "low",
+def units(fleet: Fleet) -> plant.Units:
+    """Return what the plant's kernels need of a fleet."""
+    of = per_server(fleet.profiles, fleet.server_hardware)
+    position = np.array([[k / (p.sheet.gpus * p.heat.position_at_w) for k in p.heat.position_c] for p in fleet.profiles])
+    return plant.Units(
+        row=fleet.row,
+        aisle=fleet.aisle,
+        tdp_w=of(lambda p: p.sheet.gpu_tdp_w),
+        max_mhz=of(lambda p: p.sheet.max_clock_mhz),
+        slowdown_mhz=of(lambda p: p.heat.slowdown_mhz),
+        overhead_w=of(lambda p: p.power.overhead_w) * fleet.overhead,
+        fans_w=of(lambda p: p.power.fans_w),
+        psu_share=of(lambda p: p.power.psu_share),
+        cfm_full=of(lambda p: p.fans.cfm_full) * fleet.airflow,
+        idle_duty=of(lambda p: p.fans.idle_duty),
+        fan_hot_c=of(lambda p: p.fans.hot_c),
+        fan_hot_duty=of(lambda p: p.fans.hot_duty),
+        fan_per_k=of(lambda p: p.fans.per_k),
+        slowdown_c=of(lambda p: p.sheet.slowdown_c),
+        slowdown_hysteresis_c=of(lambda p: p.heat.slowdown_hysteresis_c),
+        shutdown_c=of(lambda p: p.sheet.shutdown_c),
+        inlet_offset_c=fleet.inlet_offset_c,
+        air_offset_c=of(lambda p: p.heat.air_offset_c),
+        air_slope=of(lambda p: p.heat.air_slope),
+        die_j_per_k=of(lambda p: p.heat.die_j_per_k),
+        sink_j_per_k=of(lambda p: p.heat.sink_j_per_k),
+        leakage_per_k=of(lambda p: p.power.leakage_per_k) * fleet.leakage,
+        leakage_at_c=of(lambda p: p.power.leakage_at_c),
+        r_die=of(lambda p: p.heat.die_k_per_w)[:, None] * fleet.resistance,
+        r_sink=of(lambda p: p.heat.sink_k_per_w)[:, None] * fleet.resistance,
+        position_k_per_w=position[fleet.server_hardware],
+        power_factor=fleet.power_factor,
     )
