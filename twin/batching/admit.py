@@ -1,12 +1,30 @@
 """The beginning of an iteration: room in the KV cache, preemption, which prompt tokens it takes."""
 
-from twin.batching.queue import MASK, REQUEST_BITS, next_in, out_of_heap, put_first, to_fresh
-from twin.batching.state import NOBODY, Instances, Records
+from twin.batching.book import Book, enter
+from twin.batching.queue import MASK, REQUEST_BITS, come, next_in, out_of_heap, put_first, put_last, release, to_fresh
+from twin.batching.state import NOBODY, Instances, Log, Records
 from twin.compiled import bare, seldom
 
 BLOCK_BITS = 4
 """a KV block holds 16 tokens"""
 BLOCK = 1 << BLOCK_BITS
+
+
+@bare
+def join(s: Instances, points: Records, b: Book, log: Log, i: int) -> None:
+    """Let those that have arrived by the boundary wait; reject whom the queue has no room for, or who can never fit."""
+    h = s.inst[i]
+    while h.soon_s <= h.at_s:
+        k = come(s, i)
+        r = s.requests[k]
+        h.arrived += 1
+        too_large = (r.prompt + r.output + BLOCK - 1) >> BLOCK_BITS > points[h.point].kv_blocks
+        if too_large or h.waiting_low + h.waiting_high >= s.limit[0]:
+            h.rejected += 1
+            enter(s, b, log, i, k, r.arrival_s)
+            release(s, k)
+        else:
+            put_last(s, i, k)
 
 
 @bare
@@ -85,8 +103,9 @@ def fits(s: Instances, points: Records, i: int, k: int) -> bool:
     p = points[h.point]
     if h.decoding + h.fresh >= p.batch_limit:
         return False
+    more = 1 if p.chunked else 0  # chunked: decoding requests make tokens in the same iteration
     room = p.kv_blocks - h.prompt_blocks - prompt_blocks(s.requests[k])
-    return bool(blocks_bound(s, i, 1) <= room or blocks(s, i, 1) <= room)
+    return bool(blocks_bound(s, i, more) <= room or blocks(s, i, more) <= room)
 
 
 @bare
@@ -94,7 +113,7 @@ def prompts(s: Instances, points: Records, i: int, preempted: bool) -> tuple[int
     """Choose the iteration's prompt tokens, admitting requests; return their number and what p2 multiplies."""
     h = s.inst[i]
     p = points[h.point]
-    budget = p.token_budget - h.decoding if p.chunked else p.token_budget
+    budget = max(0, p.token_budget - h.decoding) if p.chunked else p.token_budget
     tokens, work = 0, 0.0
     if h.fresh:  # the one that the last iteration left partial
         tokens, work = _part(s, i, int(h.fresh_first), budget, tokens, work)

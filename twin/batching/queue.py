@@ -12,6 +12,7 @@ MASK = (1 << REQUEST_BITS) - 1
 @bare
 def taken(s: Instances) -> int:
     """Take a request's place from the pool."""
+    s.pool[2] += 1
     k = s.pool[0]
     if k == NOBODY:
         k = s.pool[1]
@@ -26,6 +27,7 @@ def release(s: Instances, k: int) -> None:
     """Give a request's place back."""
     s.requests[k].next = s.pool[0]
     s.pool[0] = k
+    s.pool[2] -= 1
 
 
 @bare
@@ -66,28 +68,37 @@ def put_first(s: Instances, i: int, k: int) -> None:
 
 
 @bare
-def next_in(s: Instances, i: int) -> int:
-    """The waiting request that is to be admitted next, of those that have arrived; NOBODY = none."""
+def put_coming(s: Instances, i: int, k: int) -> None:
+    """Let request k come to the instance at its time; it is not before those that come already."""
     h = s.inst[i]
-    if h.waiting_high > 0 and s.requests[h.first_high].arrival_s <= h.at_s:
-        return int(h.first_high)
-    if h.waiting_low > 0 and s.requests[h.first_low].arrival_s <= h.at_s:
-        return int(h.first_low)
-    return NOBODY
+    s.requests[k].next = NOBODY
+    if h.coming:
+        s.requests[h.last_coming].next = k
+    else:
+        h.first_coming = k
+        h.soon_s = s.requests[k].arrival_s
+    h.last_coming = k
+    h.coming += 1
 
 
 @bare
-def next_arrival_s(s: Instances, i: int) -> float:
-    """The first arrival after the present boundary that could change what is admitted; inf = none is known."""
+def come(s: Instances, i: int) -> int:
+    """Take the first of those that come; the instance's boundary has reached its time."""
     h = s.inst[i]
-    soonest = np.inf
-    if h.waiting_high > 0 and s.requests[h.first_high].arrival_s > h.at_s:
-        soonest = s.requests[h.first_high].arrival_s
-    if h.waiting_low > 0:
-        at_s = s.requests[h.first_low].arrival_s
-        if h.at_s < at_s < soonest:
-            soonest = at_s
-    return float(soonest)
+    k = int(h.first_coming)
+    h.first_coming = s.requests[k].next
+    h.coming -= 1
+    h.soon_s = s.requests[h.first_coming].arrival_s if h.coming else np.inf
+    return k
+
+
+@bare
+def next_in(s: Instances, i: int) -> int:
+    """The waiting request that is to be admitted next; NOBODY = none."""
+    h = s.inst[i]
+    if h.waiting_high > 0:
+        return int(h.first_high)
+    return int(h.first_low) if h.waiting_low > 0 else NOBODY
 
 
 @bare

@@ -5,10 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.batching.admit import BLOCK, BLOCK_BITS
-from twin.batching.book import Book, enter
-from twin.batching.queue import put_last, release, taken
-from twin.batching.state import NOBODY, Instances, Log, Records
+from twin.batching.queue import put_coming, taken
+from twin.batching.state import NOBODY, Instances
 from twin.compiled import bare
 
 Floats = NDArray[np.float64]
@@ -71,21 +69,12 @@ def pick(r: Router, e: int) -> int:
 
 
 @bare
-def push(s: Instances, points: Records, b: Book, log: Log, i: int, high: bool, at_s: float, prompt: int, output: int,
-         cached: int, number: int) -> None:  # fmt: skip
-    """Let a request wait at instance i, or reject it; arrivals of one instance come in order of time."""
-    h = s.inst[i]
-    h.arrived += 1
+def push(s: Instances, i: int, high: bool, at_s: float, prompt: int, output: int, cached: int, number: int) -> None:
+    """Give a request to instance i for its time of arrival; requests of one instance come in order of time."""
     k = taken(s)
     r = s.requests[k]
     r.arrival_s, r.first_s = at_s, np.nan
     r.prompt, r.output, r.made, r.number = prompt, output, 0, number
     r.cached = min(cached, prompt - 1)
     r.high = 1 if high else 0
-    if h.waiting_low + h.waiting_high >= s.limit[0] or (prompt + output + BLOCK - 1) >> BLOCK_BITS > points[h.point].kv_blocks:
-        h.rejected += 1
-        enter(s, b, log, i, k, at_s)
-        release(s, k)
-    else:
-        put_last(s, i, k)
-        h.soon_s = min(h.soon_s, at_s)
+    put_coming(s, i, k)

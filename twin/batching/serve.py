@@ -7,9 +7,9 @@ from math import sqrt
 
 import numpy as np
 
-from twin.batching.admit import blocks, blocks_bound, make_room, prompt_blocks, prompts
+from twin.batching.admit import blocks, blocks_bound, join, make_room, prompt_blocks, prompts
 from twin.batching.book import Book, enter
-from twin.batching.queue import MASK, REQUEST_BITS, into_heap, next_arrival_s, next_in, out_of_heap, release
+from twin.batching.queue import MASK, REQUEST_BITS, into_heap, next_in, out_of_heap, release
 from twin.batching.state import NOBODY, Instances, Log, Records
 from twin.compiled import bare, seldom
 
@@ -32,9 +32,10 @@ def serve(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: floa
                 return
             _account(s, points, i, from_s, h.end_s, w)
             _finish(s, b, log, i)
-        if h.decoding > 0 and h.fresh == 0 and h.blocked == 0 and h.soon_s > h.at_s and _roomy(s, points, i):
-            _decode(s, points, b, log, i, from_s, until_s, w)
-        elif h.decoding + h.fresh == 0 and min(h.soon_s, until_s) > h.at_s and h.blocked == 0:
+        full = h.decoding == points[h.point].batch_limit  # nobody can be admitted before somebody leaves
+        if h.decoding > 0 and h.fresh == 0 and (full or (h.blocked == 0 and h.soon_s > h.at_s)) and _roomy(s, points, i):
+            _decode(s, points, b, log, i, from_s, until_s, np.inf if full else h.soon_s, w)
+        elif h.decoding + h.fresh + h.blocked == 0 and min(h.soon_s, until_s) > h.at_s:
             h.at_s = min(h.soon_s, until_s)
         elif h.decoding + h.fresh == 0 and h.at_s >= until_s:
             return
@@ -45,7 +46,7 @@ def serve(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: floa
 @bare
 def _roomy(s: Instances, points: Records, i: int) -> bool:
     """Whether the next token of every decoding request fits for certain."""
-    return blocks_bound(s, i, 1) <= points[s.inst[i].point].kv_blocks
+    return bool(blocks_bound(s, i, 1) + s.inst[i].prompt_blocks <= points[s.inst[i].point].kv_blocks)
 
 
 @bare
@@ -152,9 +153,11 @@ def _begin(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: flo
     """Begin what follows the boundary: a prefill, a mixed iteration, decode steps up to the next event, or a sleep."""
     h = s.inst[i]
     p = points[h.point]
-    preempted = blocks_bound(s, i, 1) + h.prompt_blocks > p.kv_blocks and make_room(s, points, i)
+    join(s, points, b, log, i)
+    preempted = p.chunked and not _roomy(s, points, i) and make_room(s, points, i)
     tokens, work = prompts(s, points, i, preempted)
-    h.soon_s = next_arrival_s(s, i)
+    if tokens == 0 and not p.chunked and not _roomy(s, points, i):
+        preempted = make_room(s, points, i)
     h.blocked = 1 if next_in(s, i) != NOBODY else 0
     if tokens > 0:
         with_decode = p.chunked and h.decoding > 0
@@ -164,7 +167,7 @@ def _begin(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: flo
         h.computed_tokens += tokens
         _start(s, i)
     elif h.decoding > 0:
-        _decode(s, points, b, log, i, from_s, until_s, w)
+        _decode(s, points, b, log, i, from_s, until_s, h.at_s if preempted else h.soon_s, w)  # the next may admit again
 
 
 @bare
@@ -179,7 +182,7 @@ def _start(s: Instances, i: int) -> None:
 def _steps_that_fit(s: Instances, points: Records, i: int) -> int:
     """Decode steps for which the KV cache is sure to have room: the next one, and what its free blocks allow."""
     h = s.inst[i]
-    return int(1 + (points[h.point].kv_blocks - blocks(s, i, 1)) // h.decoding)
+    return int(1 + (points[h.point].kv_blocks - h.prompt_blocks - blocks(s, i, 1)) // h.decoding)
 
 
 @bare
@@ -198,7 +201,9 @@ def steps_within(tau_s: float, growth_s: float, seconds: float) -> int:
 
 
 @bare
-def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, w: Records) -> None:
+def _decode(
+    s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, soon_s: float, w: Records
+) -> None:
     """Take decode steps up to the next completion, arrival or shortage of blocks, the last of them perhaps in progress."""
     h = s.inst[i]
     p = points[h.point]
@@ -206,12 +211,12 @@ def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: fl
     tau_s = h.decode_slow * (p.d0 + p.d1 * n + p.d2 * h.context)
     growth_s = h.decode_slow * p.d2 * n
     k = (s.due[i, 0] >> REQUEST_BITS) - h.iteration
-    if blocks_bound(s, i, k) > p.kv_blocks:
+    if blocks_bound(s, i, k) + h.prompt_blocks > p.kv_blocks:
         k = min(k, _steps_that_fit(s, points, i))
     left_s = until_s - h.at_s
     whole_s = k * tau_s + growth_s * (0.5 * k * (k - 1))
-    if h.soon_s < until_s and whole_s > h.soon_s - h.at_s:
-        k = min(k, 1 + steps_within(tau_s, growth_s, h.soon_s - h.at_s))
+    if soon_s < until_s and whole_s > soon_s - h.at_s:
+        k = min(k, 1 + steps_within(tau_s, growth_s, soon_s - h.at_s))
         whole_s = k * tau_s + growth_s * (0.5 * k * (k - 1))
     whole = k
     if whole_s > left_s:
@@ -223,7 +228,7 @@ def _decode(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: fl
         h.iteration += whole
         h.context += whole * n
         h.made_tokens += whole * n
-        h.batch_s += whole_s * n
+        h.batch_s += whole_s * (n + h.fresh)
         h.busy_s += whole_s
         _complete(s, b, log, i)
     if whole < k:

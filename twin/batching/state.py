@@ -20,7 +20,7 @@ INSTANCE = np.dtype(
         ("seen_s", np.float64),  # up to here the iteration in progress has been accounted
         ("decode_part_s", np.float64),  # of the iteration in progress
         ("prefill_part_s", np.float64),
-        ("soon_s", np.float64),  # the first arrival after the boundary that could change what is admitted; inf = none is known
+        ("soon_s", np.float64),  # the next arrival; inf = none is known
         ("decode_slow", np.float64),  # relative time at the clock in force; inf = halted
         ("prefill_slow", np.float64),
         ("iteration", np.int64),  # tokens that a request running all along would have
@@ -36,6 +36,9 @@ INSTANCE = np.dtype(
         ("fresh_first", np.int32),
         ("fresh_last", np.int32),
         ("prompt_blocks", np.int32),  # blocks of the fresh ones
+        ("coming", np.int32),  # given to the instance, not yet arrived at a boundary
+        ("first_coming", np.int32),
+        ("last_coming", np.int32),
         ("waiting_low", np.int32),
         ("waiting_high", np.int32),
         ("first_low", np.int32),
@@ -101,7 +104,7 @@ class Instances(NamedTuple):
     requests: Records
     """[N] REQUEST, everyone's; those let go last are taken first, so few of them are ever touched"""
     pool: Ints
-    """[2] first free request, and how many were ever taken"""
+    """[3] first free request, how many were ever taken, how many are in use"""
     due: Ints
     """[I, B] heap of the decoding requests: iteration of the last token << 32 | request"""
     limit: Ints
@@ -116,6 +119,10 @@ class Log(NamedTuple):
     """[L] ENDED; what finds no room is counted only"""
 
 
+COMING = 1 << 18
+"""room for requests that are given to instances before they arrive"""
+
+
 def instances(count: int, batch: int, queue: int, at_s: float) -> Instances:
     """Return `count` empty instances that stand at `at_s`, run operating point 0 and let `queue` requests wait."""
     inst = np.zeros(count, dtype=INSTANCE)
@@ -124,8 +131,8 @@ def instances(count: int, batch: int, queue: int, at_s: float) -> Instances:
     inst["decode_slow"] = inst["prefill_slow"] = 1.0
     return Instances(
         inst=inst,
-        requests=np.zeros(count * (batch + queue), dtype=REQUEST),
-        pool=np.array([NOBODY, 0], dtype=np.int64),
+        requests=np.zeros(count * (batch + queue) + COMING, dtype=REQUEST),
+        pool=np.array([NOBODY, 0, 0], dtype=np.int64),
         due=np.zeros((count, batch), dtype=np.int64),
         limit=np.array([queue], dtype=np.int64),
     )
