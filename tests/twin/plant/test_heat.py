@@ -9,7 +9,8 @@ from scipy.linalg import expm
 
 from twin import calibration as c
 from twin import plant
-from twin.plant import Supply, Units, heat
+from twin.compiled import kernel
+from twin.plant import State, Supply, Units, heat
 
 DT_S = [1.0, 5.0, 60.0, 300.0]
 
@@ -26,7 +27,7 @@ def exact(node: tuple[float, float, float, float], dt_s: float, start: list[floa
     return np.asarray(expm(rates * dt_s) @ np.array(start))[:3]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.tuples(st.floats(20, 2000), st.floats(100, 20_000), st.floats(0.002, 0.3), st.floats(0.005, 0.5)),
     st.floats(0.05, 600),
@@ -163,6 +164,24 @@ def test_a_rerun_is_bit_equal(make_units: Callable[..., Units], make_supply: Cal
         return b"".join(values.tobytes() for values in s)
 
     assert run() == run()
+
+
+def test_many_seconds_in_one_kernel_are_the_same_seconds(
+    make_units: Callable[..., Units], make_supply: Callable[..., Supply]
+) -> None:
+    u = make_units()
+    load = noisy_load(u, 240)
+    supply, one, fused = make_supply(u), plant.state(u, 2, 1), plant.state(u, 2, 1)
+    for k in range(240):
+        plant.step(u, one, load[k], 28.0, supply, 1.0)
+    many_seconds(u, fused, load, supply)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(one, fused, strict=True))
+
+
+@kernel
+def many_seconds(u: Units, s: State, load: np.ndarray, supply: Supply) -> None:
+    for k in range(len(load)):
+        plant.step(u, s, load[k], 28.0, supply, 1.0)
 
 
 def test_coefficients_follow_a_duty_or_a_step_length_set_from_outside(
