@@ -208,7 +208,7 @@ def headline(f: Frames) -> str:
         heat = f"{s.slowed_ever:,} of {len(f.servers):,} servers slowed by heat"
     else:
         margin_k = float((f.slowdown_c - f.hottest_gpu_c.max(axis=0)).min())
-        heat = f"no server slowed, {margin_k:.1f} K left"
+        heat = f"no server slowed, {margin_k:.1f} K to spare"
     if not over.any():
         return f"{heat}; the fullest row, {name}, peaks at {percent(s.row_share)} of its limit"
     if len(f.rows) == 1:
