@@ -45,7 +45,7 @@ def test_a_step_is_the_matrix_exponential(
     assert after == pytest.approx(exact(node, dt_s, list(start))[:2].tolist(), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from(["h100", "a100"]),
     st.lists(
