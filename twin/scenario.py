@@ -44,7 +44,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pdus_per_row: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
     """2N: each alone carries the row"""
     cooling_devices: Count = 4
-    chillers: Count = 2
+    chillers: Count = 3
     cooling_capacity_w: Positive = inf
     """heat that all cooling devices together carry away; absent = what the rows may draw, and a device more"""
     row_limit_w: Positive = inf
