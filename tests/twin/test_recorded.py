@@ -52,16 +52,17 @@ def test_what_demand_drew_comes_back_block_by_block(write: Write, workload: Work
     demand = Demand(SCENARIO, workload, FLEET, 3)
     blocks = {b: demand.arrivals(b) for b in range(-1, 4)}
     at_s = np.concatenate([np.round(b.at_s, 6) for b in blocks.values()])
-    joined = [np.concatenate([b[k] for b in blocks.values()]) for k in (1, 2, 3)]
-    names = [FLEET.topology.endpoints[e].name for e in joined[0]]
-    history = requests(at_s.tolist(), endpoint=names, prompt_tokens=joined[1].tolist(), output_tokens=joined[2].tolist())
+    names = [FLEET.topology.endpoints[e].name for b in blocks.values() for e in b.endpoint]
+    prompt, output = (np.concatenate([getattr(b, key) for b in blocks.values()]).tolist() for key in ("prompt", "output"))
+    history = requests(at_s.tolist(), endpoint=names, prompt_tokens=prompt, output_tokens=output)
     past = recorded.Requests(write(history), FLEET, START)
     assert len(past) == len(at_s)
     for number, block in blocks.items():
         found = past.arrivals(number)
         assert np.allclose(found.at_s, block.at_s, atol=2e-6)
-        assert all(np.array_equal(a, b) for a, b in zip(found[1:], block[1:], strict=True))
-        assert [a.dtype for a in found] == [b.dtype for b in block]
+        for column in ("endpoint", "prompt", "output"):
+            assert np.array_equal(getattr(found, column), getattr(block, column))
+            assert getattr(found, column).dtype == getattr(block, column).dtype
     assert len(past.arrivals(99).at_s) == 0
 
 
