@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import InputError
-from contracts.workload import Workload
 from twin import fleet as fleets
 from twin import hardware, recorded
-from twin.demand import Demand
 from twin.scenario import load
 
 SCENARIO = load("normal")
@@ -48,21 +46,21 @@ def requests(at_s: list[float], **columns: list[Any]) -> dict[str, list[Any]]:
     return plain | columns
 
 
-def test_what_demand_drew_comes_back_block_by_block(write: Write, workload: Workload) -> None:
-    demand = Demand(SCENARIO, workload, FLEET, 3)
-    blocks = {b: demand.arrivals(b) for b in range(-1, 4)}
-    at_s = np.concatenate([np.round(b.at_s, 6) for b in blocks.values()])
-    names = [FLEET.topology.endpoints[e].name for b in blocks.values() for e in b.endpoint]
-    prompt, output = (np.concatenate([getattr(b, key) for b in blocks.values()]).tolist() for key in ("prompt", "output"))
-    history = requests(at_s.tolist(), endpoint=names, prompt_tokens=prompt, output_tokens=output)
+def test_a_history_comes_back_block_by_block(write: Write) -> None:
+    rng = np.random.default_rng(3)
+    at_s = np.sort(np.round(rng.uniform(-60.0, 240.0, 500), 6))
+    endpoint, prompt, output = rng.integers(0, 4, 500), rng.integers(1, 9000, 500), rng.integers(1, 900, 500)
+    names = [FLEET.topology.endpoints[e].name for e in endpoint]
+    history = requests(at_s.tolist(), endpoint=names, prompt_tokens=prompt.tolist(), output_tokens=output.tolist())
     past = recorded.Requests(write(history), FLEET, START)
-    assert len(past) == len(at_s)
-    for number, block in blocks.items():
+    assert len(past) == 500
+    for number in range(-1, 4):
+        mine = np.floor(at_s / 60) == number
         found = past.arrivals(number)
-        assert np.allclose(found.at_s, block.at_s, atol=2e-6)
-        for column in ("endpoint", "prompt", "output"):
-            assert np.array_equal(getattr(found, column), getattr(block, column))
-            assert getattr(found, column).dtype == getattr(block, column).dtype
+        assert np.allclose(found.at_s, at_s[mine], atol=2e-6)
+        assert np.array_equal(found.endpoint, endpoint[mine])
+        assert np.array_equal(found.prompt, prompt[mine])
+        assert np.array_equal(found.output, output[mine])
     assert len(past.arrivals(99).at_s) == 0
 
 
