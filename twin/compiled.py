@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HERE = Path(__file__).parent
-CONSTANTS = ("calibration.py", "batching/state.py")
+CONSTANTS = ("calibration.py", "batching/state.py", "plant/units.py")
 """files without kernels whose constants kernels take in"""
 
 
