@@ -3,25 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from twin import calibration as c
-
 Floats = NDArray[np.float64]
 NONE_MHZ = np.inf
 
 
 class Caps:
-    """The caps of S servers with 8 GPUs each. `second` counts from the run's start."""
+    """The caps of S servers with G GPUs each. `second` counts from the run's start."""
 
-    def __init__(self, servers: int) -> None:
-        """Nothing is capped."""
-        shape = (servers, c.GPUS)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Nothing is capped; `shape` = (S, G)."""
         self.mhz: Floats = np.full(shape, NONE_MHZ)
         """in force"""
         self.wanted_mhz: Floats = np.full(shape, NONE_MHZ)
         """as last commanded"""
         self.at_s: Floats = np.full(shape, np.inf)
         """when what is wanted comes into force; inf = it is"""
-        self.for_heat = np.zeros(servers, dtype=np.bool_)
+        self.for_heat = np.zeros(shape[0], dtype=np.bool_)
         """the newest cap of a server was set for temperature (else for power)"""
 
     def command(self, server: int, gpus: tuple[int, ...], mhz: float, effective_s: float, *, for_heat: bool = False) -> None:
@@ -44,3 +41,8 @@ class Caps:
             self.mhz[due] = self.wanted_mhz[due]
             self.at_s[due] = np.inf
         return self.mhz
+
+    def next_change(self, second: int) -> int:
+        """The whole second at which something on its way comes into force; far away when nothing is."""
+        soonest = float(self.at_s.min(initial=np.inf))
+        return 1 << 40 if soonest == np.inf else max(second + 1, int(np.ceil(soonest)))

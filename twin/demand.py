@@ -4,14 +4,17 @@ Slow wander is a sum of waves with random periods and phases, so that it has a v
 back-filled past and the run see one process. What is asked never depends on what control does (paired runs)."""
 
 from datetime import UTC, datetime
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.workload import Workload
+from twin import events, recorded
+from twin.arrivals import Arrivals, Block, Lengths, by_endpoint, draw
 from twin.fleet import Fleet
 from twin.scenario import Scenario
+from twin.services import Service
+from twin.tenancy import customer_levels
+from twin.tenants import evenly
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,13 +27,8 @@ BLOCK_S = 60
 """arrivals are drawn in blocks of so many seconds, each with a generator of its own"""
 
 
-class Arrivals(NamedTuple):
-    """The requests of one block, by time. Times are seconds from the run's start."""
-
-    at_s: Floats
-    endpoint: Ints
-    prompt: Ints
-    output: Ints
+LENGTHS = 8192
+"""draws of a service that has lengths of its own"""
 
 
 class Wander:
@@ -57,28 +55,39 @@ class Demand:
     def __init__(self, scenario: Scenario, workload: Workload, fleet: Fleet, seed: int) -> None:
         """`seed` draws phases, customers and requests; nothing is shared with the fleet's units."""
         rng = np.random.Generator(np.random.PCG64([seed, 2]))
-        self._scenario, self._workload, self._seed = scenario, workload, seed
-        self._endpoint_wander = Wander(scenario.endpoints, rng)
+        self._scenario, self._workload, self._seed, self._fleet = scenario, workload, seed, fleet
+        self._events = scenario.happenings()
+        self._names = tuple(e.name for e in fleet.topology.endpoints)
+        endpoints = len(self._names)
+        self._endpoint_wander = Wander(endpoints, rng)
         customers = int(fleet.customer.max(initial=-1)) + 1
-        servers = len(fleet.row)
         self._customer_wander = Wander(max(customers, 1), rng)
-        self._server_wander = Wander(servers, rng)
+        self._server_wander = Wander(len(fleet.row), rng)
         self._daily_phase = rng.uniform(0, 2 * np.pi, max(customers, 1))
-        hot = np.diff(np.floor(np.arange(customers + 1) * scenario.iaas_hot_share + 1e-9)) > 0
-        self._level = np.where(hot, scenario.iaas_hot_level, scenario.iaas_cold_level)
-        self._hot = hot
-        self._fleet = fleet
-        self._instances = np.bincount(fleet.instance_endpoint, minlength=scenario.endpoints).astype(np.float64)
+        self._level = customer_levels(scenario, customers)
+        self._hot = evenly(customers, scenario.iaas_hot_share)
+        peak = [fleet.services[k].peak_rps or scenario.peak_rps for k in fleet.endpoint_service]
+        self._peak_rps = np.bincount(fleet.instance_endpoint, minlength=endpoints)[:endpoints] * np.array(
+            peak, dtype=np.float64
+        )
+        self.lengths = _lengths(workload, [fleet.services[k] for k in fleet.endpoint_service], seed)
         self._curve_min, self._curve = _day_normalised(scenario, workload)
         self._weather_shift_c = scenario.outside_c - float(self._weather(np.zeros(1))[0])
+        self._requests = (
+            recorded.Requests(scenario.recorded_requests, fleet, scenario.start) if scenario.recorded_requests else None
+        )
+        self._power = recorded.Power(scenario.recorded_power, fleet, scenario.start) if scenario.recorded_power else None
+        self._outside = recorded.Outside(scenario.recorded_outside, scenario.start) if scenario.recorded_outside else None
 
     def rates(self, seconds: Floats) -> Floats:
         """[T, endpoints] expected requests/s at `seconds` [T]."""
+        if self._requests is not None:
+            return self._requests.rates(seconds)
         minute = (self._curve_min + seconds / 60.0) % WEEK_MIN
         curve = np.interp(minute, self._workload.minute_of_week, self._curve, period=WEEK_MIN)
         wander = np.exp(self._scenario.demand_sd * self._endpoint_wander.at(seconds) - self._scenario.demand_sd**2 / 2)
-        rates: Floats = curve[:, None] * wander * self._instances[None] * self._scenario.peak_rps
-        return rates
+        rates: Floats = curve[:, None] * wander * self._peak_rps[None]
+        return rates * events.demand_factor(self._events, self._names, seconds)
 
     def levels(self, seconds: Floats) -> Floats:
         """[T, S] load level of the opaque tenants, 0 to 1; 0 where a server has none."""
@@ -93,38 +102,26 @@ class Demand:
         customer = self._level[None] + np.where(self._hot, 0.0, daily) + wander
         own = 0.5 * s.iaas_sd * self._server_wander.at(seconds)[:, iaas]
         levels[:, iaas] = np.clip(customer[:, who] + own, 0.02, 1.0)
-        return levels
+        return levels if self._power is None else self._power.levels(seconds, levels)
 
     def outside_c(self, seconds: Floats) -> Floats:
-        """[T] outside temperature: the workload's weather, shifted to the scenario's value at its start."""
-        outside: Floats = np.clip(self._weather(seconds) + self._weather_shift_c, -40.0, 55.0)
+        """[T] outside temperature: recorded, or the workload's weather shifted to the scenario's value at its start."""
+        weather = self._weather(seconds) + self._weather_shift_c if self._outside is None else self._outside.at(seconds)
+        outside: Floats = np.clip(weather + events.outside_k(self._events, seconds), -40.0, 60.0)
         return outside
 
-    def arrivals(self, block: int) -> Arrivals:
-        """The requests of seconds [60 block, 60 block + 60): a Cox process.
+    def arrivals(self, number: int) -> Block:
+        """The requests of seconds [60 number, 60 number + 60), recorded or drawn.
 
-        Each second's rate bears gamma noise of mean 1 that gives counts the index of dispersion burst_cv^2, that of a renewal
-        process whose gaps have this coefficient of variation; at burst_cv <= 1 it is Poisson.
+        Drawn ones are a Cox process: each second's rate bears gamma noise of mean 1 that gives counts the index of dispersion
+        burst_cv^2, that of a renewal process whose gaps have this coefficient of variation; at burst_cv <= 1 it is Poisson.
         """
-        rng = np.random.Generator(np.random.PCG64([self._seed, 3, block + (1 << 32)]))
-        start_s = float(block * BLOCK_S)
+        if self._requests is not None:
+            return by_endpoint(self._requests.arrivals(number), len(self._names))
+        rng = np.random.Generator(np.random.PCG64([self._seed, 3, number + (1 << 32)]))
+        start_s = float(number * BLOCK_S)
         rates = self.rates(start_s + np.arange(0.5, BLOCK_S))
-        excess = max(0.0, self._workload.burst_cv**2 - 1.0)
-        if excess > 0:
-            shape = np.maximum(rates, 1e-9) / excess
-            rates = rates * rng.gamma(shape) / shape
-        counts = rng.poisson(rates)
-        total = int(counts.sum())
-        second, endpoint = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape))
-        at_s = start_s + second + rng.random(total)
-        pick = rng.integers(0, len(self._workload.prompt_tokens), total)
-        order = np.argsort(at_s, kind="stable")
-        return Arrivals(
-            at_s=at_s[order],
-            endpoint=endpoint[order].astype(np.int64),
-            prompt=np.maximum(1, self._workload.prompt_tokens[pick])[order],
-            output=np.maximum(1, self._workload.output_tokens[pick])[order],
-        )
+        return draw(rng, start_s, rates, max(0.0, self._workload.burst_cv**2 - 1.0), self.lengths)
 
     def _weather(self, seconds: Floats) -> Floats:
         start = self._scenario.start.astimezone(UTC)
@@ -132,6 +129,34 @@ class Demand:
         minute = np.mod(base_min + seconds / 60.0, 365 * DAY_MIN)
         weather: Floats = np.interp(minute, self._workload.outside_minute, self._workload.outside_c, period=365 * DAY_MIN)
         return weather
+
+
+def _lengths(workload: Workload, services: list[Service], seed: int) -> Lengths:
+    """Samples of each endpoint: the workload's, or log-uniform within its service's bounds."""
+    rng = np.random.Generator(np.random.PCG64([seed, 10]))
+    prompts, outputs, first, count = [workload.prompt_tokens], [workload.output_tokens], [], []
+    total = len(workload.prompt_tokens)
+    for s in services:
+        if s.prompt_tokens is None and s.output_tokens is None:
+            first.append(0)
+            count.append(len(workload.prompt_tokens))
+            continue
+        pick = rng.integers(0, len(workload.prompt_tokens), LENGTHS)
+        for own, bounds, samples in ((prompts, s.prompt_tokens, workload.prompt_tokens),
+                                     (outputs, s.output_tokens, workload.output_tokens)):  # fmt: skip
+            own.append(
+                samples[pick] if bounds is None else np.exp(rng.uniform(*np.log(bounds), LENGTHS)).round().astype(np.int64)
+            )
+        first.append(total)
+        count.append(LENGTHS)
+        total += LENGTHS
+    return Lengths(
+        first=np.array(first, dtype=np.int64),
+        count=np.array(count, dtype=np.int64),
+        prompt=np.maximum(1, np.concatenate(prompts)).astype(np.int32),
+        output=np.maximum(1, np.concatenate(outputs)).astype(np.int32),
+        cached_share=np.array([s.cached_share for s in services], dtype=np.float64),
+    )
 
 
 def _day_normalised(scenario: Scenario, workload: Workload) -> tuple[float, Floats]:

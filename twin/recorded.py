@@ -12,13 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import InputError
-from twin.demand import BLOCK_S, Arrivals
+from twin.arrivals import Arrivals
 from twin.fleet import Fleet
 from twin.hardware import Profile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+BLOCK_S = 60
 RATE_S = 600.0
 """`Requests.rates` is a mean over bins of so long"""
 LEAD_S = 600.0

@@ -11,11 +11,11 @@ from datetime import timedelta
 import numpy as np
 
 from contracts.workload import Workload
-from twin import steady
+
 from twin.compiled import CACHE
 from twin.demand import DAY_MIN, WEEK_MIN
 from twin.scenario import load
-from twin.world import World
+
 
 COUNT = 2
 
@@ -51,18 +51,20 @@ def plain_workload() -> Workload:
 
 def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     """What has to run once for every kernel to be compiled: `COUNT` names with their work."""
+    from twin.fluid import Fluid
+    from twin.world import World
+
     scenario, workload = load("demo", servers_per_row=8, warm_s=5, endpoints=2), plain_workload()
 
     def settle() -> None:
-        world = World(scenario, workload, 1)
-        steady.settle(scenario, workload, world.fleet, world.demand, np.zeros(2), supplied_cfm=np.inf)
+        Fluid(scenario, workload, 1).advance(2, 60.0)
 
     def run() -> None:
         world = World(scenario, workload, 1)
         world.advance(scenario.start + timedelta(seconds=5))
 
-    yield "settled site and serving", settle
-    yield "one second of the site", run
+    yield "plant and flows", settle
+    yield "every second of a site", run
 
 
 def main() -> None:

@@ -2,60 +2,72 @@
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.errors import ColdaisleError
 from contracts.workload import Workload
-from twin import calibration as c
 from twin import fleet as fleets
-from twin import physics, serving, steady
+from twin import made, plant
+from twin.batching.book import book
+from twin.batching.route import set_weights
+from twin.batching.state import Records, instances, log
 from twin.caps import Caps
-from twin.demand import BLOCK_S, Arrivals, Demand
-from twin.finished import Finished, taken
+from twin.demand import BLOCK_S, Demand
+from twin.events import Down, down, next_change_s
+from twin.fluid import Fluid
+from twin.ledger import ledger
+from twin.live import Asked, seconds
+from twin.live import Caps as InForce
 from twin.scenario import Scenario
-from twin.score import Score, Scorer
+from twin.score import Score, score
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-METERS_S = 3600
-"""seconds that the meters remember for an exporter that comes late"""
+LOG_ROWS = 1 << 18
+"""requests that may end in one go while somebody reads them"""
+KEPT_S = 3600
+"""seconds for which they are kept for a reader that comes late"""
+SETTLE_S, SETTLE_STEP_S = 3600, 5
+"""the fluid engine leads up to a run for so long"""
 
 
 class World:
     """One site. `lock` guards everything that changes; whoever reads several things takes it."""
 
-    def __init__(self, scenario: Scenario, workload: Workload, seed: int) -> None:
-        """Build the site and settle it at scenario.start, with full batches."""
-        self.scenario, self.workload, self.seed = scenario, workload, seed
+    def __init__(self, scenario: Scenario, workload: Workload, seed: int, *, step_s: int = 1, logged: bool = True) -> None:
+        """Build the site and settle it at scenario.start, with full batches.
+
+        `step_s` 1 or 5: seconds between two updates of power, heat and clocks (requests are exact in both). `logged` = keep
+        what becomes of each request for exporters; histograms and counts are exact without.
+        """
+        if step_s not in (1, 5):
+            raise ValueError(f"step_s = {step_s}: must be 1 or 5")
+        self.scenario, self.workload, self.seed, self.step_s = scenario, workload, seed, step_s
         self.lock = threading.RLock()
         self.fleet = fleets.build(scenario, seed)
         self.topology = self.fleet.topology
         self.demand = Demand(scenario, workload, self.fleet, seed)
-        self.second = 0
-        self._units = steady.units(self.fleet)
+        self.second = -scenario.warm_s
+        self._events = scenario.happenings()
+        self.site = made.site(self.fleet)
+        found, _ = made.points(scenario, self.fleet)
+        batch = max((p.batch_limit for p in found), default=1)
         count = len(self.fleet.instance_server)
-        self.serving = serving.instances(count, scenario.batch_limit, scenario.queue_limit, -float(scenario.warm_s))
-        self.work = serving.work(count)
-        self._done = serving.done()
-        by_endpoint = np.argsort(self.fleet.instance_endpoint, kind="stable")
-        self._members = by_endpoint.astype(np.int64)
-        sizes = np.bincount(self.fleet.instance_endpoint, minlength=scenario.endpoints)
-        self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        empty = instances(count, batch, scenario.queue_limit, float(self.second))
+        record = book(made.slo_s(self.topology), (255, 1023), (99, 349))  # classes of DynamoLLM's Table IV
+        self.serving = made.serving(scenario, self.fleet, empty, record, log(LOG_ROWS if logged else 1), 1 << 16)
+        self._logged = logged
         self.weights = self.equal_weights()
-        self.state = physics.state(len(self.fleet.row), scenario.rows, int(self.fleet.aisle.max()) + 1)
-        self.caps = Caps(len(self.fleet.row))
-        self.ahu_lost = np.zeros(sum(len(a.ahus) for a in self.topology.aisles), dtype=np.bool_)
-        self.ups_lost = np.zeros(len(self.topology.upses), dtype=np.bool_)
-        self.row_power: deque[tuple[int, Floats]] = deque(maxlen=METERS_S)
-        """(second, [R] W): the newest METERS_S seconds, as the requests that ended in them below"""
-        self.finished: deque[tuple[int, Finished]] = deque(maxlen=METERS_S)
-        objectives = self.topology.endpoints
-        self._ttft_slo_s = np.array([e.ttft_slo_s for e in objectives])[self.fleet.instance_endpoint]
-        self._tbt_slo_s = np.array([e.tbt_slo_s for e in objectives])[self.fleet.instance_endpoint]
-        self.scorer = Scorer(self.topology, self.fleet)
-        self._block: tuple[int, Arrivals] | None = None
+        self.caps = Caps(self.fleet.power_factor.shape)
+        self.ledger = ledger(self.topology)
+        self.down: Down = down(self._events, self.topology, self.second)
+        self.ended: deque[tuple[int, Records]] = deque()
+        """(second, ENDED rows) of the newest KEPT_S seconds, when logged"""
+        self._asked: tuple[int, Asked] | None = None
         self._settle()
 
     @property
@@ -63,122 +75,137 @@ class World:
         """The moment up to which everything has happened."""
         return self.scenario.start + timedelta(seconds=self.second)
 
-    def advance(self, to: datetime) -> None:
-        """Go on in steps of 1 s to the last whole second not after `to`; nothing happens when that has passed.
+    @property
+    def state(self) -> plant.State:
+        """Temperatures, power, clocks, fans."""
+        return self.site.s
 
-        ColdaisleError when more requests end within one second than can be.
+    def advance(self, to: datetime) -> None:
+        """Go on to the last whole second not after `to`; nothing happens when that has passed.
+
+        ColdaisleError when more requests come within a moment than can be.
         """
         target = int((to - self.scenario.start).total_seconds() // 1)
         while self.second < target:
             with self.lock:
-                self._step()
+                self._live(target, counted=True)
 
     def score(self) -> Score:
         """What the run has suffered so far."""
         with self.lock:
-            return self.scorer.score()
+            return score(self.ledger, self.serving.book, self.serving.s.inst)
 
     def equal_weights(self) -> Floats:
         """[I] the declared routing: every instance of an endpoint alike."""
-        sizes = np.bincount(self.fleet.instance_endpoint, minlength=self.scenario.endpoints)
+        sizes = np.bincount(self.fleet.instance_endpoint, minlength=max(1, len(self.topology.endpoints)))
         weights: Floats = 1.0 / np.maximum(1, sizes)[self.fleet.instance_endpoint]
         return weights
 
-    def supplied_cfm(self) -> Floats:
-        """[A] what the air handlers supply now (TAPAS Table 2: 90 % when one is lost)."""
-        lost = self.ahu_lost.reshape(len(self.topology.aisles), -1).any(axis=1)
-        supplied: Floats = self.scenario.aisle_limit_cfm * np.where(lost, c.AHU_LOST_SHARE, 1.0)
-        return supplied
+    def set_weights(self, weights: Floats) -> None:
+        """Route by `weights` [I] >= 0 from now on; within an endpoint they count relative to each other."""
+        with self.lock:
+            self.weights = np.asarray(weights, dtype=np.float64)
+            set_weights(self.serving.router, self.weights)
+
+    def row_power(self, after: int) -> Floats:
+        """[T, R] mean power of the rows in each second after `after` (as far back as the meters remember)."""
+        kept = len(self.site.row_w)
+        numbers = np.arange(max(after, self.second - kept), self.second)
+        power: Floats = self.site.row_w[numbers % kept]
+        return power
+
+    def ended_after(self, second: int) -> Records:
+        """Return the requests (ENDED rows) that ended in steps after `second`."""
+        parts = [rows for at, rows in self.ended if at > second]
+        return np.concatenate(parts) if parts else self.serving.log.rows[:0].copy()
 
     def outside_c(self) -> float:
         """Outside temperature now."""
         return float(self.demand.outside_c(np.array([float(self.second)]))[0])
 
-    def refresh_clocks(self, second: int | None = None) -> None:
-        """Put the caps in force (by default now) into the clocks: an in-band cap acts in 50 to 80 ms, far below a step."""
-        physics.clocks(self.state, self.caps.in_force(self.second if second is None else second))
+    def refresh_clocks(self) -> None:
+        """Put the caps in force now into the clocks: an in-band cap acts in 50 to 80 ms, far below a step."""
+        plant.clocks(self.site.u, self.site.s, self.caps.in_force(self.second))
 
     def _settle(self) -> None:
-        """Begin `warm_s` seconds before the start near the settled state, and live through them: full batches, real slowdowns.
+        """Lead up to the run with the fluid engine, then serve `warm_s` seconds exactly: full batches, real slowdowns."""
+        fluid = Fluid(self.scenario, self.workload, self.seed, fleet=self.fleet, at_s=float(self.second - SETTLE_S))
+        fluid.advance(SETTLE_S // SETTLE_STEP_S, SETTLE_STEP_S, lasting=False)
+        for own, settled in zip(self.site.s, fluid.site.s, strict=True):
+            own[:] = settled
+        while self.second < 0:
+            self._live(0, counted=False)
+        self.serving.book.histogram[:] = 0
+        self.serving.book.total_s[:] = 0.0
+        self.serving.book.counts[:] = 0
+        for name in ("arrived", "rejected", "finished", "preempted", "prompt_tokens", "output_tokens", "computed_tokens"):
+            self.serving.s.inst[name] = 0
+        for name in ("made_tokens", "batch_s", "busy_s"):
+            self.serving.s.inst[name] = 0
+        self.site.s.energy_j[:] = 0.0
+        self.ended.clear()
 
-        No GPU begins hotter than just below its slowdown: what is too hot gets there by itself, and is held there.
-        """
-        s, warm_s = self.state, self.scenario.warm_s
-        settled = steady.settle(
-            self.scenario,
-            self.workload,
-            self.fleet,
-            self.demand,
-            np.full(1, -float(warm_s)),
-            supplied_cfm=self.scenario.aisle_limit_cfm,
+    def _live(self, target: int, *, counted: bool) -> None:
+        """Go on to `target`, or to the next moment at which something changes from outside."""
+        asked = self._ask()
+        mhz = self.caps.in_force(self.second)
+        in_force = InForce(mhz, self.caps.for_heat, bool(np.isfinite(mhz).any()))
+        self._lose()
+        until = min(target, int(asked.start_s) + BLOCK_S, self.caps.next_change(self.second))
+        until = min(until, made.forever(next_change_s(self._events, self.second)))
+        lived = seconds(
+            self.serving, asked, self.site, in_force, self.ledger, self.second, until - self.second, self.step_s, counted
         )
-        s.duty[:], s.rise_c[:], s.site_load[:] = settled.duty[0], settled.rise_c[0], settled.site_load[0]
-        s.inlet_c[:] = settled.inlet_c[0]
-        s.gpu_w[:] = settled.gpu_w[0][:, None] / c.GPUS
-        for i in range(len(s.duty)):
-            for g in range(c.GPUS):
-                r = self.fleet.resistance[i, g]
-                air_c = physics.air_at(s.inlet_c[i], g, settled.gpu_w[0, i])
-                sink_c = air_c + r * physics.sink_resistance(s.duty[i]) * s.gpu_w[i, g]
-                die_k = r * c.DIE_K_PER_W * s.gpu_w[i, g]
-                s.sink_c[i, g] = min(sink_c, c.SLOWDOWN_C - 1.0 - die_k)
-                s.die_c[i, g] = s.sink_c[i, g] + die_k
-        for second in range(-warm_s, 0):
-            self._live(second)
-        for counter in (*self.work, s.energy_j):
-            counter[:] = 0
+        self.second += lived
+        self._keep()
 
-    def _step(self) -> None:
-        if len(self.ahu_lost) and self.second >= self.scenario.ahu_lost_after_s:
-            self.ahu_lost[0] = True
-        if len(self.ups_lost) and self.second >= self.scenario.ups_lost_after_s:
-            self.ups_lost[0] = True
-        finished = self._live(self.second)
-        self.second += 1
-        self.row_power.append((self.second, self.state.row_w.copy()))
-        self.finished.append((self.second, finished))
-        self.scorer.add(self.second, self.state, self.caps, finished, self.ups_lost)
+    def _ask(self) -> Asked:
+        number = self.second // BLOCK_S
+        if self._asked is None or self._asked[0] != number:
+            block = self.demand.arrivals(number)
+            self._check_room(len(block.at_s))
+            ends = np.array([number * BLOCK_S, (number + 1) * BLOCK_S], dtype=np.float64)
+            asked = Asked(
+                block=block,
+                cursor=block.first[:-1].copy(),
+                start_s=float(ends[0]),
+                seconds=float(BLOCK_S),
+                level=self.demand.levels(ends),
+                outside_c=self.demand.outside_c(ends),
+            )
+            for e in range(len(asked.cursor)):  # a run may begin within a minute
+                own = block.at_s[block.first[e] : block.first[e + 1]]
+                asked.cursor[e] += np.searchsorted(own, self.second)
+            self._asked = (number, asked)
+        return self._asked[1]
 
-    def _live(self, second: int) -> Finished:
-        """Serve, draw power and warm up in [second, second + 1)."""
-        self.refresh_clocks(second)
-        finished = self._serve(second)
-        middle = np.array([second + 0.5])
-        w = self.work
-        physics.second(
-            self._units,
-            self.state,
-            w.prefill_s,
-            w.decode_s,
-            w.decode_load_s,
-            self.demand.levels(middle)[0],
-            float(self.demand.outside_c(middle)[0]),
-            self.supplied_cfm(),
-        )
-        return finished
+    def _check_room(self, coming: int) -> None:
+        """Make room for what may be routed within a stride; ColdaisleError where the instances cannot hold it."""
+        s = self.serving.s
+        if s.pool[2] + coming > len(s.requests):
+            raise ColdaisleError(
+                f"{s.pool[2]} requests wait and {coming} more come within a minute: at most {len(s.requests)}; lower peak_rps"
+            )
+        if coming > self.serving.pick.shape[1]:
+            self.serving = self.serving._replace(pick=np.zeros((4, 2 * coming), dtype=np.int32))
 
-    def _serve(self, second: int) -> Finished:
-        """Route and serve the requests of [second, second + 1); the work counters say what the instances did in it."""
-        w, d = self.work, self._done
-        w.prefill_s[:] = 0.0
-        w.decode_s[:] = 0.0
-        w.decode_load_s[:] = 0.0
-        d.total[0] = 0
-        a = self._arrivals(second)
-        serving.route(self.serving, w, d, a.at_s, a.endpoint, a.prompt, a.output, self.weights, self._first, self._members)
-        clock_mhz = self.state.clock_mhz[self.fleet.instance_server].min(axis=1)
-        serving.serve(self.serving, w, d, float(second + 1), clock_mhz, self.scenario.prefill_tokens)
-        return taken(d, self._ttft_slo_s, self._tbt_slo_s)
+    def _lose(self) -> None:
+        """Let what stands still now act on cooling and on limits."""
+        self.down = down(self._events, self.topology, self.second)
+        made.supply_now(self.topology, self.down, self.site.supply)
+        self.ledger.row_limit_w[:] = made.limits_now(self.topology, self.down)
+        self.ledger.part_share[:] = made.shares(self.topology, self.down)
 
-    def _arrivals(self, second: int) -> Arrivals:
-        number = second // BLOCK_S
-        if self._block is None or self._block[0] != number:
-            self._block = (number, self.demand.arrivals(number))
-        block = self._block[1]
-        low, high = np.searchsorted(block.at_s, [second, second + 1])
-        return Arrivals(
-            at_s=block.at_s[low:high],
-            endpoint=block.endpoint[low:high],
-            prompt=block.prompt[low:high],
-            output=block.output[low:high],
-        )
+    def _keep(self) -> None:
+        """Take the log's rows out for whoever reads them."""
+        rows = self.serving.log
+        if self._logged and rows.count[0]:
+            self.ended.append((self.second, rows.rows[: int(rows.count[0])].copy()))
+            while self.ended[0][0] <= self.second - KEPT_S:
+                self.ended.popleft()
+        rows.count[0] = 0
+
+
+def lost(names: Sequence[str], flags: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Return the names whose flag is set."""
+    return tuple(name for name, flag in zip(names, flags.tolist(), strict=True) if flag)

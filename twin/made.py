@@ -1,0 +1,165 @@
+"""A fleet as the kernels take it: instances, operating points, plant, tenants, scratch."""
+
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.topology import Topology
+from twin import models, plant
+from twin.batching.book import Book
+from twin.batching.route import router, set_weights
+from twin.batching.state import WORK, Instances, Log, Records
+from twin.draws import per_server
+from twin.events import Down
+from twin.fleet import Fleet, units
+from twin.live import STRIDE_S, Serving, Site, Tenants
+from twin.plant import Supply
+from twin.plant.tree import Feeds, drawn
+from twin.points import Point, table
+from twin.scenario import Scenario
+from twin.tenancy import present
+from twin.tenants import point
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+METERS_S = 3600
+"""seconds that the row meters remember"""
+
+
+def points(scenario: Scenario, fleet: Fleet) -> tuple[tuple[Point, ...], Ints]:
+    """Return the operating points in use, and which each instance [I] runs."""
+    kind = fleet.server_hardware[fleet.instance_server]
+    pairs = sorted(set(zip(fleet.instance_service.tolist(), kind.tolist(), strict=True)))
+    place = {pair: i for i, pair in enumerate(pairs)}
+    found = tuple(point(scenario, fleet.services[s], fleet.profiles[k].gpu) for s, k in pairs)
+    of = np.array([place[pair] for pair in zip(fleet.instance_service.tolist(), kind.tolist(), strict=True)], dtype=np.int64)
+    return found, of
+
+
+def packed(found: tuple[Point, ...]) -> Records:
+    """Return the points as kernels read them; one that nobody runs where there are none."""
+    return table(found or models.load("llama2-70b-2023").points[:1])
+
+
+def slo_s(topology: Topology) -> Floats:
+    """[E, 2] objectives of TTFT and TBT."""
+    return np.array([[e.ttft_slo_s, e.tbt_slo_s] for e in topology.endpoints], dtype=np.float64).reshape(-1, 2)
+
+
+def serving(scenario: Scenario, fleet: Fleet, instances: Instances, book: Book, log: Log, room: int) -> Serving:
+    """Return the instances on their servers; `room` = requests that may be routed at once."""
+    found, of = points(scenario, fleet)
+    instances.inst["point"] = of
+    instances.inst["endpoint"] = fleet.instance_endpoint
+    count = len(of)
+    route = router(fleet.instance_endpoint, len(fleet.topology.endpoints))
+    set_weights(route, np.ones(count))
+    return Serving(
+        s=instances,
+        points=packed(found),
+        book=book,
+        log=log,
+        router=route,
+        high=np.array([e.priority == "high" for e in fleet.topology.endpoints], dtype=np.bool_),
+        server=fleet.instance_server,
+        first_gpu=fleet.instance_first_gpu,
+        gpus=fleet.instance_gpus,
+        present=present(fleet),
+        clock_mhz=np.full(count, -1.0),
+        power=np.ones(count),
+        watt=np.zeros(count),
+        work=np.zeros((STRIDE_S, count), dtype=WORK),
+        pick=np.zeros((4, room), dtype=np.int32),
+        start=np.zeros(count + 1, dtype=np.int64),
+    )
+
+
+def tenants(fleet: Fleet) -> Tenants:
+    """Return what is on the servers."""
+    of = per_server(fleet.profiles, fleet.server_hardware)
+    return Tenants(
+        endpoint=fleet.endpoint,
+        customer=fleet.customer,
+        idle_w=of(lambda p: p.power.idle_w),
+        loaded_w=of(lambda p: p.power.loaded_w),
+        clock_floor=of(lambda p: p.power.clock_floor),
+        clock_exponent=of(lambda p: p.power.clock_exponent),
+        brake_mhz=of(lambda p: p.sheet.brake_clock_mhz),
+        iaas_clock_mhz=np.full(fleet.power_factor.shape, -1.0),
+        iaas_power=np.ones(fleet.power_factor.shape),
+    )
+
+
+def site(fleet: Fleet) -> Site:
+    """Return the plant of a fleet, cold, with nothing lost."""
+    u = units(fleet)
+    rows, aisles = len(fleet.topology.rows), len(fleet.topology.aisles)
+    # A die follows its power within seconds, its sink by at most what all the power would heat it.
+    margin_c = float((u.tdp_w[:, None] * (u.r_die + STRIDE_S / u.sink_j_per_k[:, None])).max()) + 1.0
+    return Site(
+        u=u,
+        s=plant.state(u, rows, aisles),
+        supply=Supply(
+            aisle_cfm=np.array([a.airflow_limit_cfm for a in fleet.topology.aisles]),
+            recirculation=np.ascontiguousarray(fleet.recirculation),
+            cooling_share=np.ones(1),
+            chiller_share=np.ones(1),
+            capacity_w=np.array([fleet.cooling_capacity_w]),
+        ),
+        tenants=tenants(fleet),
+        nominal_w=np.zeros(u.r_die.shape),
+        margin_c=np.array([margin_c]),
+        row_w=np.zeros((METERS_S, rows)),
+        row_sd_w=np.zeros(rows),
+        row_nominal_w=np.zeros((STRIDE_S, rows)),
+    )
+
+
+def supply_now(topology: Topology, down: Down, supply: Supply) -> None:
+    """Put into `supply` what stands still: an air handler costs its aisle 10 % (TAPAS Table 2), a device its share of all."""
+    at = 0
+    for a, aisle in enumerate(topology.aisles):
+        lost = int(down.ahus[at : at + len(aisle.ahus)].sum())
+        supply.aisle_cfm[a] = aisle.airflow_limit_cfm * topology.ahu_lost_share**lost
+        at += len(aisle.ahus)
+    for share, units_down in ((supply.cooling_share, down.cooling_devices), (supply.chiller_share, down.chillers)):
+        share[0] = 1.0 - float(units_down.mean()) if len(units_down) else 1.0
+
+
+def feeds(topology: Topology) -> Feeds | None:
+    """Return the power tree; None where the topology names no PDUs."""
+    if not topology.pdus or not topology.upses or any(len(r.pdus) != 2 for r in topology.rows):
+        return None
+    place = {p.name: i for i, p in enumerate(topology.pdus)}
+    ups = {u.name: i for i, u in enumerate(topology.upses)}
+    fed = np.zeros((len(place), len(ups)), dtype=np.bool_)
+    for row in topology.rows:
+        for name in row.pdus:
+            fed[place[name], [ups[u] for u in row.upses]] = True
+    return Feeds(np.array([[place[name] for name in r.pdus] for r in topology.rows], dtype=np.int64), fed)
+
+
+def shares(topology: Topology, down: Down) -> Floats:
+    """[P + U, R] share of each row's power that each PDU and each UPS carries now."""
+    rows, pdus, upses = len(topology.rows), len(topology.pdus), len(topology.upses)
+    out = np.zeros((pdus + upses, rows))
+    tree = feeds(topology)
+    for r in range(rows):
+        if tree is not None:
+            one = drawn(tree, np.eye(rows)[r], down.pdus, down.upses)
+            out[:, r] = np.concatenate([one.pdu_w, one.ups_w])
+        elif upses:
+            out[pdus:, r] = np.where(down.upses, 0.0, 1.0 / max(1, int((~down.upses).sum())))
+    return out
+
+
+def limits_now(topology: Topology, down: Down) -> Floats:
+    """[R] W that the rows may draw now: less where one of their UPSes is lost (TAPAS 2.1: 4N/3)."""
+    lost = {u.name for u, gone in zip(topology.upses, down.upses, strict=True) if gone}
+    return np.array([r.power_limit_w * (topology.ups_lost_share if lost & set(r.upses) else 1.0) for r in topology.rows])
+
+
+def forever(second_s: float) -> int:
+    """Return whole seconds until a moment, far away for inf."""
+    return 1 << 40 if second_s == inf else int(np.ceil(second_s))
