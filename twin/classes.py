@@ -33,7 +33,7 @@ LONGEST_INPUT = 8192
 def classify(prompt: ArrayLike, output: ArrayLike, thresholds: Thresholds = TABLE_IV) -> NDArray[np.int64]:
     """Return the number in CLASSES of each request (tokens of prompt and output)."""
     long = np.digitize(np.asarray(prompt), thresholds.input)
-    return (3 * long + np.digitize(np.asarray(output), thresholds.output)).astype(np.int64)
+    return np.asarray(3 * long + np.digitize(np.asarray(output), thresholds.output), dtype=np.int64)
 
 
 def percentile_thresholds(prompt: ArrayLike, output: ArrayLike) -> Thresholds:

@@ -1,4 +1,4 @@
-"""Operating points: what one instance draws, takes and gets hot by, at a clock and a load. TAPAS and DynamoLLM plan with such."""
+"""Operating points: what one instance draws, how long it takes and how hot it gets, at a clock and a load."""
 
 from typing import NamedTuple
 
@@ -170,7 +170,7 @@ def _quantiles(values: Floats) -> tuple[float, float]:
 
 
 def settled(server: hardware.Profile, gpu_w: float, inlet_c: float) -> tuple[float, float]:
-    """Return the hottest GPU (degC) and the power (W) of a typical server whose GPUs all draw `gpu_w`, when nothing moves any more.
+    """Return the hottest GPU (degC) and the power (W) of a typical server, settled, whose GPUs all draw `gpu_w`.
 
     Bisects on the temperature: a hotter GPU has faster fans (and more leakage), so that the residual falls.
     """
