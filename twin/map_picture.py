@@ -49,9 +49,8 @@ def _head(sheet: Sheet, f: Frames) -> None:
     run_s = f.until_s - float(f.t_s[0])
     each_s = run_s / float(f.samples.sum()) * float(f.samples.max())
     rows = f"{len(f.rows):,} row" + ("" if len(f.rows) == 1 else "s")
-    said = (
-        f"{f.site} · {len(f.servers):,} servers in {rows} · {elapsed(run_s)} · each value the highest within {elapsed(each_s)}"
-    )
+    said = f"{f.site} · {len(f.servers):,} servers in {rows} · {elapsed(run_s)} · "
+    said += f"temperatures: the highest within {elapsed(each_s)}"
     sheet.text(EDGE_IN, 0.86, fitting(said, 11, INNER_IN), 11, color=sheet.theme.muted)
 
 

@@ -1,6 +1,7 @@
 """The sheet that the twin's picture is drawn on: colours, axes placed by inches, the width of a text, places for labels."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +104,7 @@ def boxes(shape: NDArray[np.float64], **colours: Any) -> PolyCollection:
     return PolyCollection(list(corners), **({"edgecolors": "none"} | colours))
 
 
+@lru_cache(maxsize=4096)
 def width_in(words: str, size: float, weight: str = "normal") -> float:
     """How wide `words` are at `size` points, in inches."""
     if not words.strip():

@@ -10,13 +10,28 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from twin.map import COOL, HEAT, POWER, Floats, Frames, Ints, percent, summary
-from twin.map_sheet import EDGE_IN, LEFT_IN, MARK, RIGHT_IN, WIDTH_IN, Sheet, apart, boxes, fitting, lanes, scale, width_in
+from twin.map_sheet import (
+    EDGE_IN,
+    LEFT_IN,
+    MARK,
+    RIGHT_IN,
+    WIDTH_IN,
+    Label,
+    Sheet,
+    apart,
+    boxes,
+    fitting,
+    lanes,
+    scale,
+    width_in,
+)
 
 LANE_IN, POWER_IN, GAP_IN = 0.24, 2.1, 0.14
 TIME_IN = WIDTH_IN - 2 * EDGE_IN - LEFT_IN - RIGHT_IN
 TIME_AT_IN, NOTES_AT_IN = EDGE_IN + LEFT_IN, EDGE_IN + LEFT_IN + TIME_IN + 0.15
 EVENT_LANES, RACK_LANES = 5, 40
 """events that find no place on so many lanes are left out; more racks than these are drawn by row"""
+WORST = "worst moment, drawn above"
 NAMED = 4
 """rows that get a colour and a name in the power chart"""
 
@@ -63,8 +78,9 @@ class OverTime:
         start, end = float(self.edges[0]), f.until_s
         inch = TIME_IN / (end - start)
         spans = [(max(a, start), min(b, end), words) for a, b, words in f.events if a < end and b > start]
-        spans.append((self.worst_s, self.worst_s, "worst moment, drawn above"))
-        self.labels = lanes([((a - start) * inch, (b - start) * inch, w) for a, b, w in spans], TIME_IN, 9.5, EVENT_LANES)
+        spans.append((self.worst_s, self.worst_s, WORST))
+        self.labels = _placed([((a - start) * inch, (b - start) * inch, w) for a, b, w in spans])
+        self.left_out = len(spans) - len(self.labels)
         self.events_in = LANE_IN * (1 + max(label.lane for label in self.labels))
         self.strip_in = float(np.clip(len(self.lanes.names) * 0.09, 0.6, 3.4))
         self.height_in = Sheet.section_in - 0.1 + self.events_in + 3 * (self.strip_in + GAP_IN) + 0.2 + POWER_IN
@@ -74,6 +90,8 @@ class OverTime:
         f, of = self.f, self.lanes
         slowed = of.highest(f.slowed.astype(np.float64)) > 0
         note = "dark lines on the hottest GPU: slowed by heat" if slowed.any() else "no server slowed by heat"
+        if self.left_out:
+            note += f"; {self.left_out} events without a name: no room"
         top = sheet.section(top, "The whole run", note) - 0.1
         self._draw_events(sheet, top)
         top += self.events_in
@@ -118,9 +136,12 @@ class OverTime:
         ax.add_collection(LineCollection(lines, colors=MARK, linewidths=thick, capstyle="butt"))
 
     def _across(self, sheet: Sheet, ax: Axes) -> None:
-        """Beginnings and ends of events, dotted, and the worst moment."""
+        """Beginnings and ends of the named events, dotted, and the worst moment."""
         ground, ink = sheet.theme.ground, sheet.theme.ink
-        for t in sorted({t for a, b, _ in self.f.events for t in (a, b) if self.edges[0] < t < self.edges[-1]}):
+        start, end = float(self.edges[0]), float(self.edges[-1])
+        events = [label for label in self.labels if label.words != WORST]
+        ends = {start + inch / TIME_IN * (end - start) for label in events for inch in (label.from_in, label.until_in)}
+        for t in sorted(t for t in ends if start < t < end):
             ax.axvline(t, color=ground, lw=1.8, alpha=0.6)
             ax.axvline(t, color=ink, lw=0.9, ls=(0, (2, 2)))
         ax.axvline(self.worst_s, color=ground, lw=3, alpha=0.7)
@@ -162,6 +183,16 @@ class OverTime:
         sheet.text(NOTES_AT_IN + width_in(name, 9.5, "bold") + 0.1, top - 0.085, f"peak {100 * peak:.0f} %", 9.5)
         says = f"over its limit {percent(over)} of the time" if over else "never over its limit"
         sheet.text(NOTES_AT_IN, top + 0.085, says, 9, color=theme.limit if over else theme.muted)
+
+
+def _placed(spans: list[tuple[float, float, str]]) -> list[Label]:
+    """Place the events and, whatever else is left out, the worst moment, which is the last of `spans`."""
+    *events, worst = spans
+    while True:
+        placed = lanes([*events, worst], TIME_IN, 9.5, EVENT_LANES)
+        if any(label.words == worst[2] for label in placed) or not events:
+            return placed
+        events.remove(max(span for span in events if span[0] <= worst[0]))
 
 
 def _time_ticks(ax: Axes, colour: str) -> None:

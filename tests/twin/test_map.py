@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -187,6 +188,17 @@ def test_no_words_overlap(words_of: Callable[[Figure], list[Words]], rows: int, 
     assert "worst moment, drawn above" in said
     assert sum(text.endswith(" kW") and " of " in text for text in said) == rows
     assert any("over its limit" in text for text in said)
+
+
+def test_many_events_leave_room_for_the_worst_moment(words_of: Callable[[Figure], list[Words]]) -> None:
+    events = tuple((60.0 * i, 60.0 * i + 1800.0, f"tenant {i} of customer-{i % 7} moves in") for i in range(58))
+    words = words_of(figure(replace(made_up(2, 40), events=events)))
+    said = [text for text, _ in words]
+    assert "worst moment, drawn above" in said
+    named = sum("moves in" in text for text in said)
+    assert 5 <= named < 58
+    assert any(text.endswith(f"; {58 - named} events without a name: no room") for text in said)
+    assert _apart(np.array([box for _, box in words])).all()
 
 
 def test_the_picture_of_a_real_run(make_world: Make) -> None:
