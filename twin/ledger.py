@@ -73,24 +73,26 @@ def slo_holds(l: Ledger) -> Bools:
 
 @bare
 def note(l: Ledger, second: int, u: Units, s: State, row_w: Floats, b: Book, endpoint: Ints, cap_mhz: Floats, brake_mhz: Floats,
-         for_heat: Bools, capped: bool) -> None:  # fmt: skip
-    """Take the second that ends at `second`; row_w [R] is its mean power, `capped` = any cap is in force."""
+         for_heat: Bools, held: bool, capped: bool) -> None:  # fmt: skip
+    """Take the second that ends at `second`; row_w [R] is its mean power; `held` = some GPU is in slowdown
+    or shut down, `capped` = some cap is in force."""
     _window(l, second, b)
     l.sums[SECONDS] += 1.0
-    servers, gpus = s.die_c.shape
-    gpu_c, inlet_c, gpu_w, held = 0.0, 0.0, 0.0, 0
+    servers = s.die_c.shape[0]
+    gpu_c, inlet_c, gpu_w = 0.0, 0.0, 0.0
     for i in range(servers):
+        hottest_c = s.die_c[i, 0]
+        for g in range(1, s.die_c.shape[1]):
+            hottest_c = max(hottest_c, s.die_c[i, g])
+        gpu_c = max(gpu_c, hottest_c)
         inlet_c = max(inlet_c, s.inlet_c[i])
-        for g in range(gpus):
-            gpu_c = max(gpu_c, s.die_c[i, g])
-            gpu_w += s.gpu_w[i, g]
-            held += s.slow[i, g] | s.down[i, g]
+        gpu_w += s.gpus_w[i]
     l.sums[MAX_GPU_C] = max(l.sums[MAX_GPU_C], gpu_c)
     l.sums[MAX_INLET_C] = max(l.sums[MAX_INLET_C], inlet_c)
     l.sums[GPU_J] += gpu_w
     for r in range(len(row_w)):
         l.row_held[r] = False
-    if held > 0 or capped:
+    if held or capped:
         for i in range(servers):
             _server(l, second, u, s, i, endpoint[i], cap_mhz, brake_mhz[i], for_heat[i])
     _power(l, second, row_w)

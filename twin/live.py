@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 STRIDE_S = 5
-"""instances are served so many seconds at once while none of their GPUs can reach its slowdown within them"""
+"""instances are served so many seconds at once where none of their GPUs can reach its slowdown within them"""
 
 
 class Serving(NamedTuple):
@@ -48,6 +48,8 @@ class Serving(NamedTuple):
     """[I] busy power at that clock, relative"""
     watt: Floats
     """[I] nominal W of each of its GPUs in the last second"""
+    hot: Bools
+    """[S] scratch: servers whose instances are served step by step"""
     work: Records
     """[STRIDE_S, I] WORK"""
     pick: NDArray[np.int32]
@@ -101,8 +103,8 @@ class Site(NamedTuple):
     tenants: Tenants
     nominal_w: Floats
     """[S, G] scratch"""
-    margin_c: Floats
-    """[1] a GPU so far below its slowdown cannot reach it within a stride"""
+    held: Ints
+    """[1] GPUs in slowdown or shut down when clocks were set"""
     row_w: Floats
     """[M, R] mean power of each of the last M seconds, at second % M"""
     row_sd_w: Floats
@@ -129,23 +131,50 @@ def seconds(v: Serving, a: Asked, p: Site, caps: Caps, l: Ledger, second: int, c
     Fewer than asked for when the log is half full. `counted` = the ledger takes note.
     """
     done = 0
+    _clocks(v, p, caps)  # caps may have changed
     while done < count and 2 * v.log.count[0] <= max(2, len(v.log.rows)):
-        clocks(p.u, p.s, caps.mhz)
-        _set_clocks(v, p)
-        longest = STRIDE_S if _cool(v, p) else step_s
-        stride = min(longest, count - done)
-        _serve(v, a, second + done, stride)
+        stride = min(STRIDE_S, count - done)
+        hot = _hot(v, p, stride, step_s)
+        _give(v, a, second + done, stride)
         for k in range(0, stride, step_s):
             n = min(step_s, stride - k)
+            if hot:
+                _serve_hot(v, second + done, k, n)
             _nominal(v, a, p, second + done + k, k, n)
             middle = (second + done + k + 0.5 * n - a.start_s) / a.seconds
             outside_c = a.outside_c[0] + (a.outside_c[1] - a.outside_c[0]) * middle
-            if k > 0:
-                clocks(p.u, p.s, caps.mhz)
             step(p.u, p.s, p.nominal_w, outside_c, p.supply, float(n))
+            _clocks_after(v, p, caps)
             _meters(v, p, caps, l, second + done + k, n, counted)
         done += stride
     return done
+
+
+@bare
+def _held(s: State) -> int:
+    """GPUs in hardware slowdown or shut down."""
+    held = 0
+    for i in range(s.slow.shape[0]):
+        here = 0
+        for g in range(s.slow.shape[1]):
+            here += s.slow[i, g] | s.down[i, g]
+        held += here
+    return held
+
+
+@seldom
+def _clocks(v: Serving, p: Site, caps: Caps) -> None:
+    """Put caps, slowdown and shutdown into the clocks."""
+    clocks(p.u, p.s, caps.mhz)
+    _set_clocks(v, p)
+    p.held[0] = _held(p.s)
+
+
+@bare
+def _clocks_after(v: Serving, p: Site, caps: Caps) -> None:
+    """The same after a step, where something may have changed."""
+    if p.held[0] > 0 or _held(p.s) > 0:
+        _clocks(v, p, caps)
 
 
 @bare
@@ -168,20 +197,29 @@ def _set_clocks(v: Serving, p: Site) -> None:
 
 
 @bare
-def _cool(v: Serving, p: Site) -> bool:
-    """Whether no GPU of an instance can reach its slowdown, or leave it, within a stride."""
+def _hot(v: Serving, p: Site, stride: int, step_s: int) -> bool:
+    """Mark the servers with instances whose clock may change within the stride; they are served step by step.
+
+    A die cannot get hotter than its sink can get, and the full power's step above it; so all others keep their clocks, and it
+    does not matter that they are served at once.
+    """
+    any_hot = False
     for i in range(p.s.die_c.shape[0]):
-        if p.tenants.endpoint[i] >= 0:
-            limit_c = p.u.slowdown_c[i] - p.margin_c[0]
+        hot = False
+        if p.tenants.endpoint[i] >= 0 and stride > step_s:
+            sink_k = p.u.tdp_w[i] * stride / p.u.sink_j_per_k[i]
+            limit_c = p.u.slowdown_c[i]
             for g in range(p.s.die_c.shape[1]):
-                if p.s.die_c[i, g] >= limit_c or p.s.slow[i, g]:
-                    return False
-    return True
+                most_c = p.s.sink_c[i, g] + sink_k + p.u.tdp_w[i] * p.u.r_die[i, g]
+                hot |= (max(most_c, p.s.die_c[i, g]) >= limit_c) | p.s.slow[i, g]
+        v.hot[i] = hot
+        any_hot |= hot
+    return any_hot
 
 
 @bare
-def _serve(v: Serving, a: Asked, second: int, stride: int) -> None:
-    """Route the stride's requests and serve them. They are sorted by instance, so that each is touched once."""
+def _give(v: Serving, a: Asked, second: int, stride: int) -> None:
+    """Route the stride's requests, sorted by instance so that each is touched once; serve who is not hot."""
     from_s, until_s = float(second), float(second + stride)
     count = _route(v, a, until_s)
     instances = len(v.server)
@@ -204,7 +242,16 @@ def _serve(v: Serving, a: Asked, second: int, stride: int) -> None:
         for k in range(stride):
             w = v.work[k, i]
             w.prefill_s, w.decode_s, w.load_s = 0.0, 0.0, 0.0
-        serve(v.s, v.points, v.book, v.log, i, from_s, until_s, v.work)
+        if not v.hot[v.server[i]]:
+            serve(v.s, v.points, v.book, v.log, i, from_s, until_s, v.work)
+
+
+@seldom
+def _serve_hot(v: Serving, second: int, k: int, n: int) -> None:
+    """Serve the instances on hot servers for `n` seconds from the stride's k-th on."""
+    for i in range(len(v.server)):
+        if v.hot[v.server[i]]:
+            serve(v.s, v.points, v.book, v.log, i, float(second), float(second + k + n), v.work)
 
 
 @bare
@@ -229,7 +276,7 @@ def _route(v: Serving, a: Asked, until_s: float) -> int:
 def _nominal(v: Serving, a: Asked, p: Site, second: int, k: int, n: int) -> None:
     """Set the nominal power of all GPUs for `n` seconds from the stride's k-th on: instances by their work, others by level."""
     t = p.tenants
-    servers, gpus = p.nominal_w.shape
+    servers = p.nominal_w.shape[0]
     share = (second + 0.5 * n - a.start_s) / a.seconds
     for r in range(len(p.row_sd_w)):
         p.row_sd_w[r] = 0.0
@@ -237,20 +284,23 @@ def _nominal(v: Serving, a: Asked, p: Site, second: int, k: int, n: int) -> None
             p.row_nominal_w[j, r] = 0.0
     for i in range(servers):
         p.s.util[i] = 0.0
-        level = 0.0
-        if t.customer[i] >= 0:
-            level = a.level[0, i] + (a.level[1, i] - a.level[0, i]) * share
-            p.s.util[i] = level
-        idle_w = t.loaded_w[i] if t.customer[i] >= 0 else t.idle_w[i]
-        for g in range(gpus):
-            p.nominal_w[i, g] = idle_w
-            if level > 0.0:
-                p.nominal_w[i, g] += (p.u.tdp_w[i] * iaas_power(p, i, g) - idle_w) * level
-            if p.s.down[i, g]:
-                p.nominal_w[i, g] = 0.0
+        if t.endpoint[i] < 0:  # a server of instances is theirs
+            _opaque(p, i, a.level[0, i] + (a.level[1, i] - a.level[0, i]) * share if t.customer[i] >= 0 else -1.0)
     for i in range(len(v.server)):
         if v.present[i]:
             _instance(v, p, i, k, n)
+
+
+@bare
+def _opaque(p: Site, i: int, level: float) -> None:
+    """Nominal power of a server that serves no instances: a tenant's at this level, or nobody's (level < 0)."""
+    idle_w = p.tenants.idle_w[i] if level < 0.0 else p.tenants.loaded_w[i]
+    p.s.util[i] = max(0.0, level)
+    for g in range(p.nominal_w.shape[1]):
+        watt = idle_w
+        if level > 0.0:
+            watt += (p.u.tdp_w[i] * iaas_power(p, i, g) - idle_w) * level
+        p.nominal_w[i, g] = 0.0 if p.s.down[i, g] else watt
 
 
 @bare
@@ -307,5 +357,5 @@ def _meters(v: Serving, p: Site, caps: Caps, l: Ledger, second: int, n: int, cou
         for j in range(n):
             ledger.note(
                 l, second + j + 1, p.u, p.s, p.row_w[(second + j) % kept], v.book, p.tenants.endpoint, caps.mhz,
-                p.tenants.brake_mhz, caps.for_heat, caps.any,
+                p.tenants.brake_mhz, caps.for_heat, p.held[0] > 0, caps.any,
             )  # fmt: skip

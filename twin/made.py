@@ -69,6 +69,7 @@ def serving(scenario: Scenario, fleet: Fleet, instances: Instances, book: Book, 
         clock_mhz=np.full(count, -1.0),
         power=np.ones(count),
         watt=np.zeros(count),
+        hot=np.zeros(len(fleet.row), dtype=np.bool_),
         work=np.zeros((STRIDE_S, count), dtype=WORK),
         pick=np.zeros((4, room), dtype=np.int32),
         start=np.zeros(count + 1, dtype=np.int64),
@@ -94,9 +95,8 @@ def tenants(fleet: Fleet) -> Tenants:
 def site(fleet: Fleet) -> Site:
     """Return the plant of a fleet, cold, with nothing lost."""
     u = units(fleet)
+    of_idle = tenants(fleet).idle_w
     rows, aisles = len(fleet.topology.rows), len(fleet.topology.aisles)
-    # A die follows its power within seconds, its sink by at most what all the power would heat it.
-    margin_c = float((u.tdp_w[:, None] * (u.r_die + STRIDE_S / u.sink_j_per_k[:, None])).max()) + 1.0
     return Site(
         u=u,
         s=plant.state(u, rows, aisles),
@@ -108,8 +108,8 @@ def site(fleet: Fleet) -> Site:
             capacity_w=np.array([fleet.cooling_capacity_w]),
         ),
         tenants=tenants(fleet),
-        nominal_w=np.zeros(u.r_die.shape),
-        margin_c=np.array([margin_c]),
+        nominal_w=np.repeat(of_idle, u.r_die.shape[1]).reshape(u.r_die.shape),
+        held=np.ones(1, dtype=np.int64),
         row_w=np.zeros((METERS_S, rows)),
         row_sd_w=np.zeros(rows),
         row_nominal_w=np.zeros((STRIDE_S, rows)),

@@ -4,6 +4,7 @@ Between an arrival, a completion and the end of a slice the batch b does not cha
 tokens take k tau + d2 b k (k - 1) / 2 with tau = d0 + d1 b + d2 ctx."""
 
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -77,15 +78,20 @@ def _account(s: Instances, points: Records, i: int, from_s: float, to_s: float, 
 def _spread(w: Records, i: int, at_s: float, seconds: float, share: float, load: float) -> None:
     """Add `seconds` of work from `at_s` after the slices' beginning to the slices in which they lie."""
     k = int(at_s)
-    while seconds > 0.0:
-        part_s = seconds if at_s + seconds <= k + 1.0 or k + 1 == len(w) else k + 1.0 - at_s
-        here = w[k, i]
-        here.decode_s += part_s * share
-        here.prefill_s += part_s * (1.0 - share)
-        here.load_s += part_s * load
+    while at_s + seconds > k + 1.0 and k + 1 < len(w):
+        part_s = k + 1.0 - at_s
+        _add(w[k, i], part_s, share, load)
         seconds -= part_s
-        at_s += part_s
+        at_s = k + 1.0
         k += 1
+    _add(w[k, i], seconds, share, load)
+
+
+@bare
+def _add(here: Any, seconds: float, share: float, load: float) -> None:
+    here.decode_s += seconds * share
+    here.prefill_s += seconds * (1.0 - share)
+    here.load_s += seconds * load
 
 
 @bare

@@ -115,8 +115,9 @@ class Log(NamedTuple):
     """Requests that ended; `count[0]` of them are in `rows`."""
 
     count: Ints
+    """[1] how many ended; those beyond the room are not in `rows`"""
     rows: Records
-    """[L] ENDED; what finds no room is counted only"""
+    """[L] ENDED"""
 
 
 COMING = 1 << 18
