@@ -32,8 +32,9 @@ def test_units_are_drawn_with_the_published_spreads(seed: int, name: str) -> Non
     profile = hardware.load(name)
     heat, units = profile.heat, fleet.units(built)
     whole = units.r_die + units.r_sink / (0.25 + 0.75 * 0.8)
-    assert whole.mean() == pytest.approx(heat.resistance_mean, rel=0.01)
-    assert whole.std() == pytest.approx(heat.resistance_sd, rel=0.05)
+    assert whole.mean() == pytest.approx(heat.resistance_mean, rel=0.02)
+    assert whole.std() == pytest.approx(heat.resistance_sd, rel=0.1)
+    assert whole.mean(axis=1).var() / whole.var() == pytest.approx(0.8 + 0.2 / 8, abs=0.03)  # most of it is the server's
     assert built.power_factor.std() == pytest.approx(np.hypot(0.03, 0.02), rel=0.1)
     assert built.memory_offset_c.mean() == pytest.approx(profile.sensors.memory_offset_c, abs=0.3)
     assert built.inlet_bias_share.std() == pytest.approx(0.02, rel=0.12)
@@ -46,6 +47,7 @@ def test_units_are_drawn_with_the_published_spreads(seed: int, name: str) -> Non
 def test_inlets_differ_by_row_rack_and_server_as_published(seed: int) -> None:
     built = fleet.build(load("normal", rows=40, servers_per_row=40), seed)
     offset = built.inlet_offset_c.reshape(40, 40)
+    assert offset.mean() == pytest.approx(0.0, abs=0.3)
     # Rows are uniform in 0 to 1 K, sd .29; the mean of 40 servers has an error of its own of .12.
     assert offset.mean(axis=1).std() == pytest.approx(0.31, abs=0.12)
     by_rack = offset.reshape(40, 10, 4).mean(axis=(0, 2))
@@ -67,7 +69,7 @@ def test_the_plant_gets_what_the_profile_says() -> None:
     assert set(u.slowdown_c[second]) == {89.0}
     # Fig. 9's pattern in full when all eight GPUs draw the power that it was read at
     assert u.position_k_per_w[0] * 8 * 640.0 == pytest.approx(hardware.load("h100").heat.position_c)
-    assert u.r_die[second].mean() == pytest.approx(0.034, rel=0.05)
+    assert u.r_die[second].mean() == pytest.approx(hardware.load("a100").heat.die_k_per_w, rel=0.1)  # eight servers
     assert all(array.flags.c_contiguous for array in u)
     assert all(len(array) == 16 for array in u)
 

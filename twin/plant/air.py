@@ -13,7 +13,7 @@ OVERDRAW_MOST = 10.0  # [A] keeps an aisle without any air finite: about 100 K/m
 def inlet_base(outside_c: float, site_load: float) -> float:
     """Inlet temperature (degC) of an average position while all cooling works; site_load = share of the GPUs' TDP.
 
-    [P] TAPAS Fig. 3: held at 18 below 15 outside, +.75 per degree up to 29, flat above; warmer by up to 3 with the load.
+    [P] TAPAS Fig. 3: held at 18 below 15 outside, +.80 per degree up to 29, flat above; warmer by up to 3 with the load.
     """
     outside = min(max(outside_c, c.OUTSIDE_COLD_C), c.OUTSIDE_FLAT_C)
     return c.INLET_COLD_C + c.INLET_PER_C * (outside - c.OUTSIDE_COLD_C) + c.INLET_LOAD_C * site_load

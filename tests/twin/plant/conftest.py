@@ -6,22 +6,17 @@ import numpy as np
 import pytest
 
 from twin import calibration as c
+from twin import hardware
 from twin.plant import Supply, Units
-
-# resistance die to air at 80 % duty (mean, sd), TDP, highest clock, slowdown, shutdown [F, S], air at 80 % [P], overhead [A]
-KINDS = {
-    "h100": (0.053, 0.006, 700.0, 1980.0, 87.0, 92.0, 1105.0, 2000.0),
-    "a100": (0.090, 0.010, 400.0, 1410.0, 89.0, 92.0, 840.0, 1000.0),
-}
 
 
 def units(kind: str = "h100", rows: int = 2, per_row: int = 4, seed: int = 1, gpus: int = 8) -> Units:
-    """Servers of one kind, two rows an aisle, each GPU with its own resistance and power factor."""
-    mean, sd, tdp, mhz, slowdown, shutdown, cfm, overhead = KINDS[kind]
+    """Servers of one profile, two rows an aisle, each GPU with its own resistance and power factor."""
+    p = hardware.load(kind)
     rng = np.random.default_rng(seed)
     servers = rows * per_row
     row = np.repeat(np.arange(rows), per_row)
-    relative = np.clip(rng.normal(1.0, sd / mean, (servers, gpus)), 0.6, 1.5) * mean / c.RESISTANCE_MEAN
+    relative = np.clip(rng.normal(1.0, p.heat.resistance_sd / p.heat.resistance_mean, (servers, gpus)), 0.6, 1.5)
 
     def each(value: float) -> np.ndarray:
         return np.full(servers, value)
@@ -29,31 +24,31 @@ def units(kind: str = "h100", rows: int = 2, per_row: int = 4, seed: int = 1, gp
     return Units(
         row=row,
         aisle=row // 2,
-        tdp_w=each(tdp),
-        max_mhz=each(mhz),
-        slowdown_mhz=each(mhz / 2),
-        overhead_w=each(overhead),
-        fans_w=each(c.FANS_W),
-        psu_share=each(c.PSU_SHARE),
-        cfm_full=each(cfm / 0.8),
-        idle_duty=each(c.IDLE_DUTY),
-        fan_hot_c=each(c.FAN_HOT_C),
-        fan_hot_duty=each(c.FAN_HOT_DUTY),
-        fan_per_k=each(c.FAN_PER_K),
-        slowdown_c=each(slowdown),
-        slowdown_hysteresis_c=each(c.SLOWDOWN_HYSTERESIS_C),
-        shutdown_c=each(shutdown),
+        tdp_w=each(p.sheet.gpu_tdp_w),
+        max_mhz=each(p.sheet.max_clock_mhz),
+        slowdown_mhz=each(p.heat.slowdown_mhz),
+        overhead_w=each(p.power.overhead_w),
+        fans_w=each(p.power.fans_w),
+        psu_share=each(p.power.psu_share),
+        cfm_full=each(p.fans.cfm_full),
+        idle_duty=each(p.fans.idle_duty),
+        fan_hot_c=each(p.fans.hot_c),
+        fan_hot_duty=each(p.fans.hot_duty),
+        fan_per_k=each(p.fans.per_k),
+        slowdown_c=each(p.sheet.slowdown_c),
+        slowdown_hysteresis_c=each(p.heat.slowdown_hysteresis_c),
+        shutdown_c=each(p.sheet.shutdown_c),
         inlet_offset_c=rng.normal(1.0, c.SERVER_SD_C, servers),
-        air_offset_c=each(c.AIR_OFFSET_C),
-        air_slope=each(c.AIR_SLOPE),
-        die_j_per_k=each(c.DIE_J_PER_K),
-        sink_j_per_k=each(c.SINK_J_PER_K),
-        leakage_per_k=each(c.LEAKAGE_PER_K),
-        leakage_at_c=each(c.LEAKAGE_AT_C),
-        r_die=c.DIE_K_PER_W * relative,
-        r_sink=c.SINK_K_PER_W * relative,
-        position_k_per_w=np.tile(np.resize(c.POSITION_C, gpus) / (gpus * c.POSITION_AT_W), (servers, 1)),
-        power_factor=rng.normal(1.0, c.GPU_POWER_SD, (servers, gpus)),
+        air_offset_c=each(p.heat.air_offset_c),
+        air_slope=each(p.heat.air_slope),
+        die_j_per_k=each(p.heat.die_j_per_k),
+        sink_j_per_k=each(p.heat.sink_j_per_k),
+        leakage_per_k=each(p.power.leakage_per_k),
+        leakage_at_c=each(p.power.leakage_at_c),
+        r_die=p.heat.die_k_per_w * relative,
+        r_sink=p.heat.sink_k_per_w * relative,
+        position_k_per_w=np.tile(np.resize(p.heat.position_c, gpus) / (gpus * p.heat.position_at_w), (servers, 1)),
+        power_factor=rng.normal(1.0, p.power.gpu_sd, (servers, gpus)),
     )
 
 

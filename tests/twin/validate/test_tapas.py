@@ -10,22 +10,13 @@ from twin.validate import tapas
 from twin.validate.agreement import Check
 from twin.validate.settled import average, servers, settle
 
-# What the twin does not reach with the constants that it has today; a name that is reached may go, none may come.
-KNOWN_OFF = {
-    "tapas.inlet.server3",
-    "tapas.gpu.power",
-    "tapas.gpu.places",
-    "tapas.h100.within_server",
-    "tapas.a100.within_server",
-    "tapas.a100.slope.decode",
-}
 ONE = np.zeros(1, dtype=np.int64)
 
 
 @pytest.mark.parametrize("check", [tapas.inlet, tapas.gpu, tapas.a100])
-def test_the_curves_agree_but_for_those_known_to_be_off(check: Check) -> None:
+def test_the_curves_agree(check: Check) -> None:
     found = check(None)
-    assert {each.name for each in found if each.outcome == "off"} <= KNOWN_OFF
+    assert [each.name for each in found if each.outcome == "off"] == []
     assert any(each.ok for each in found)
 
 
