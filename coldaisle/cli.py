@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from coldaisle import commands, commands_control, commands_forecast, commands_sql
+from coldaisle import commands, commands_control, commands_forecast, commands_sql, commands_twin
 from contracts.errors import ColdaisleError
 
 
@@ -22,7 +22,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = debug
 
 
-for _command in (*commands.ALL, *commands_control.ALL, *commands_forecast.ALL, *commands_sql.ALL):
+for _command in (*commands.ALL, *commands_control.ALL, *commands_forecast.ALL, *commands_sql.ALL, *commands_twin.ALL):
     cli.add_command(_command)
 
 
