@@ -34,10 +34,10 @@ class Block(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """Samples of token lengths: endpoint e draws rows `first[e]` to `first[e] + count[e]`."""
+    """Samples of token lengths: endpoint e draws rows `first[e]` to `first[e] + size[e]`."""
 
     first: Ints
-    count: Ints
+    size: Ints
     prompt: Ints32
     output: Ints32
     cached_share: Floats
@@ -79,7 +79,7 @@ def draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float,
         block = empty(rates.shape[1], room)
         count = _draw(rng, start_s, rates, excess, lengths, block)
         if count <= room:
-            return Block(block.first, *(values[:count] for values in block[1:]))
+            return Block(block.first, block.at_s[:count], block.prompt[:count], block.output[:count], block.cached[:count])
         rng.bit_generator.state = state  # the same draws again, with room for all
         room = count
 
@@ -100,7 +100,7 @@ def _draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float
             while at + wait < rate:
                 at += wait
                 wait = rng.standard_exponential()
-                k = lengths.first[e] + int(rng.random() * lengths.count[e])
+                k = lengths.first[e] + int(rng.random() * lengths.size[e])
                 hit = rng.random() * 2.0 * lengths.cached_share[e] if lengths.cached_share[e] > 0.0 else 0.0
                 if n < room:
                     prompt = lengths.prompt[k]

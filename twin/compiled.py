@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HERE = Path(__file__).parent
-CONSTANTS = ("calibration.py", "batching/state.py", "plant/units.py")
+CONSTANTS = ("calibration.py", "parts.py", "batching/state.py", "plant/units.py")
 """files without kernels whose constants kernels take in"""
 
 
@@ -49,15 +49,19 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def bare(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` compiled without reference counts: it may make no arrays, and passing arrays on costs nothing.
+    """Return `function` compiled into its callers and without reference counts: it may make no arrays.
 
     Counting is atomic, and a tuple of twenty arrays that goes through ten calls a request would cost more than the request.
     """
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)(function)
-    return compiled
+    return _uncounted(function, forceinline=True)
 
 
 def seldom(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` compiled as `bare` does, but called, not put into its callers: for what seldom runs."""
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
+    return _uncounted(function, forceinline=False)
+
+
+def _uncounted(function: Callable[P, R], *, forceinline: bool) -> Callable[P, R]:
+    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": forceinline}
+    compiled: Callable[P, R] = numba.njit(**options, _nrt=False)(function)  # type: ignore[call-overload]
     return compiled

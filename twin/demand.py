@@ -4,12 +4,13 @@ Slow wander is a sum of waves with random periods and phases, so that it has a v
 back-filled past and the run see one process. What is asked never depends on what control does (paired runs)."""
 
 from datetime import UTC, datetime
+
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.workload import Workload
 from twin import events, recorded
-from twin.arrivals import Arrivals, Block, Lengths, by_endpoint, draw
+from twin.arrivals import Block, Lengths, by_endpoint, draw
 from twin.fleet import Fleet
 from twin.scenario import Scenario
 from twin.services import Service
@@ -83,11 +84,15 @@ class Demand:
         """[T, endpoints] expected requests/s at `seconds` [T]."""
         if self._requests is not None:
             return self._requests.rates(seconds)
+        return self._calm_rates(seconds) * events.demand_factor(self._events, self._names, seconds)
+
+    def _calm_rates(self, seconds: Floats) -> Floats:
+        """The same without what happens by events."""
         minute = (self._curve_min + seconds / 60.0) % WEEK_MIN
         curve = np.interp(minute, self._workload.minute_of_week, self._curve, period=WEEK_MIN)
         wander = np.exp(self._scenario.demand_sd * self._endpoint_wander.at(seconds) - self._scenario.demand_sd**2 / 2)
         rates: Floats = curve[:, None] * wander * self._peak_rps[None]
-        return rates * events.demand_factor(self._events, self._names, seconds)
+        return rates
 
     def levels(self, seconds: Floats) -> Floats:
         """[T, S] load level of the opaque tenants, 0 to 1; 0 where a server has none."""
@@ -120,7 +125,10 @@ class Demand:
             return by_endpoint(self._requests.arrivals(number), len(self._names))
         rng = np.random.Generator(np.random.PCG64([self._seed, 3, number + (1 << 32)]))
         start_s = float(number * BLOCK_S)
-        rates = self.rates(start_s + np.arange(0.5, BLOCK_S))
+        second = start_s + np.arange(0.5, BLOCK_S)
+        ends = self._calm_rates(np.array([start_s, start_s + BLOCK_S]))  # slow: what lies between is linear
+        share = ((second - start_s) / BLOCK_S)[:, None]
+        rates = (ends[:1] * (1.0 - share) + ends[1:] * share) * events.demand_factor(self._events, self._names, second)
         return draw(rng, start_s, rates, max(0.0, self._workload.burst_cv**2 - 1.0), self.lengths)
 
     def _weather(self, seconds: Floats) -> Floats:
@@ -134,29 +142,32 @@ class Demand:
 def _lengths(workload: Workload, services: list[Service], seed: int) -> Lengths:
     """Samples of each endpoint: the workload's, or log-uniform within its service's bounds."""
     rng = np.random.Generator(np.random.PCG64([seed, 10]))
-    prompts, outputs, first, count = [workload.prompt_tokens], [workload.output_tokens], [], []
+    prompts, outputs, first, size = [workload.prompt_tokens], [workload.output_tokens], [], []
     total = len(workload.prompt_tokens)
     for s in services:
         if s.prompt_tokens is None and s.output_tokens is None:
             first.append(0)
-            count.append(len(workload.prompt_tokens))
+            size.append(len(workload.prompt_tokens))
             continue
         pick = rng.integers(0, len(workload.prompt_tokens), LENGTHS)
         for own, bounds, samples in ((prompts, s.prompt_tokens, workload.prompt_tokens),
                                      (outputs, s.output_tokens, workload.output_tokens)):  # fmt: skip
-            own.append(
-                samples[pick] if bounds is None else np.exp(rng.uniform(*np.log(bounds), LENGTHS)).round().astype(np.int64)
-            )
+            own.append(samples[pick] if bounds is None else _log_uniform(rng, bounds))
         first.append(total)
-        count.append(LENGTHS)
+        size.append(LENGTHS)
         total += LENGTHS
     return Lengths(
         first=np.array(first, dtype=np.int64),
-        count=np.array(count, dtype=np.int64),
+        size=np.array(size, dtype=np.int64),
         prompt=np.maximum(1, np.concatenate(prompts)).astype(np.int32),
         output=np.maximum(1, np.concatenate(outputs)).astype(np.int32),
         cached_share=np.array([s.cached_share for s in services], dtype=np.float64),
     )
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[int, int]) -> Ints:
+    drawn: Ints = np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]), LENGTHS)).round().astype(np.int64)
+    return drawn
 
 
 def _day_normalised(scenario: Scenario, workload: Workload) -> tuple[float, Floats]:

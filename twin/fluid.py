@@ -19,7 +19,8 @@ from twin.compiled import bare, seldom
 from twin.demand import Demand
 from twin.events import down, next_change_s
 from twin.fleet import Fleet
-from twin.live import Site, iaas_power
+from twin.nominal import iaas_power
+from twin.parts import Site
 from twin.plant.protect import clocks
 from twin.plant.step import step
 from twin.points import DECODE, PREFILL, relative_power, relative_time
@@ -148,7 +149,7 @@ def flow(f: Flow, m: Means, p: Site, cap_mhz: Floats, rates: Floats, level: Floa
 def means(demand: Demand) -> Means:
     """Return the means of all endpoints' requests."""
     lengths = demand.lengths
-    rows = [slice(a, a + n) for a, n in zip(lengths.first.tolist(), lengths.count.tolist(), strict=True)]
+    rows = [slice(a, a + n) for a, n in zip(lengths.first.tolist(), lengths.size.tolist(), strict=True)]
     prompt = [lengths.prompt[r] * (1.0 - share) for r, share in zip(rows, lengths.cached_share, strict=True)]
     whole = [lengths.prompt[r].astype(np.float64) for r in rows]
     output = [lengths.output[r].astype(np.float64) for r in rows]
@@ -197,7 +198,7 @@ class Fluid:
             made.supply_now(self.topology, down(events, self.topology, self.now_s), self.site.supply)
             until = next_change_s(events, self.now_s)
             count = min(steps - done, made.forever((until - self.now_s) / step_s))
-            middle = self.now_s + step_s * (np.arange(count) + 0.5)
+            middle: Floats = self.now_s + step_s * (np.arange(count, dtype=np.float64) + 0.5)
             part = slice(done, done + count)
             flow(
                 self.flow,

@@ -65,19 +65,19 @@ def ledger(topology: Topology) -> Ledger:
     )
 
 
-def slo_holds(l: Ledger) -> Bools:
+def slo_holds(led: Ledger) -> Bools:
     """[E] whether the requests of the last 5 min met the objectives at the 99th percentile; True without any."""
-    holds: Bools = l.recent[:, OK] >= SLO_QUANTILE * l.recent[:, ENDED]
+    holds: Bools = led.recent[:, OK] >= SLO_QUANTILE * led.recent[:, ENDED]
     return holds
 
 
 @bare
-def note(l: Ledger, second: int, u: Units, s: State, row_w: Floats, b: Book, endpoint: Ints, cap_mhz: Floats, brake_mhz: Floats,
+def note(led: Ledger, second: int, u: Units, s: State, row_w: Floats, b: Book, endpoint: Ints, cap_mhz: Floats, brake_mhz: Floats,
          for_heat: Bools, held: bool, capped: bool) -> None:  # fmt: skip
     """Take the second that ends at `second`; row_w [R] is its mean power; `held` = some GPU is in slowdown
     or shut down, `capped` = some cap is in force."""
-    _window(l, second, b)
-    l.sums[SECONDS] += 1.0
+    _window(led, second, b)
+    led.sums[SECONDS] += 1.0
     servers = s.die_c.shape[0]
     gpu_c, inlet_c, gpu_w = 0.0, 0.0, 0.0
     for i in range(servers):
@@ -87,76 +87,76 @@ def note(l: Ledger, second: int, u: Units, s: State, row_w: Floats, b: Book, end
         gpu_c = max(gpu_c, hottest_c)
         inlet_c = max(inlet_c, s.inlet_c[i])
         gpu_w += s.gpus_w[i]
-    l.sums[MAX_GPU_C] = max(l.sums[MAX_GPU_C], gpu_c)
-    l.sums[MAX_INLET_C] = max(l.sums[MAX_INLET_C], inlet_c)
-    l.sums[GPU_J] += gpu_w
+    led.sums[MAX_GPU_C] = max(led.sums[MAX_GPU_C], gpu_c)
+    led.sums[MAX_INLET_C] = max(led.sums[MAX_INLET_C], inlet_c)
+    led.sums[GPU_J] += gpu_w
     for r in range(len(row_w)):
-        l.row_held[r] = False
+        led.row_held[r] = False
     if held or capped:
         for i in range(servers):
-            _server(l, second, u, s, i, endpoint[i], cap_mhz, brake_mhz[i], for_heat[i])
-    _power(l, second, row_w)
+            _server(led, second, u, s, i, endpoint[i], cap_mhz, brake_mhz[i], for_heat[i])
+    _power(led, second, row_w)
 
 
 @bare
-def _window(l: Ledger, second: int, b: Book) -> None:
+def _window(led: Ledger, second: int, b: Book) -> None:
     """Let the 5 min of requests move on by a second."""
     k = second % SLO_WINDOW_S
-    for e in range(len(l.before)):
+    for e in range(len(led.before)):
         for what in range(2):
             total = 0
             for c in range(b.counts.shape[1]):
                 total += b.counts[e, c, what]
-            new = total - l.before[e, what]
-            l.recent[e, what] += new - l.window[k, e, what]
-            l.window[k, e, what] = new
-            l.before[e, what] = total
+            new = total - led.before[e, what]
+            led.recent[e, what] += new - led.window[k, e, what]
+            led.window[k, e, what] = new
+            led.before[e, what] = total
 
 
 @bare
 def _server(
-    l: Ledger, second: int, u: Units, s: State, i: int, e: int, cap_mhz: Floats, brake_mhz: float, for_heat: bool
+    led: Ledger, second: int, u: Units, s: State, i: int, e: int, cap_mhz: Floats, brake_mhz: float, for_heat: bool
 ) -> None:
     """Count the throttled GPUs of one server, and its thermal event."""
-    missed = e < 0 or l.recent[e, OK] < SLO_QUANTILE * l.recent[e, ENDED]
+    missed = e < 0 or led.recent[e, OK] < SLO_QUANTILE * led.recent[e, ENDED]
     held_any, caps_any = False, False
     for g in range(s.die_c.shape[1]):
         held = s.slow[i, g] or s.down[i, g]
         cap = cap_mhz[i, g] <= brake_mhz or (cap_mhz[i, g] < u.max_mhz[i] and missed)
         if held:
             held_any = True
-            l.sums[SLOWDOWN] += 1.0
+            led.sums[SLOWDOWN] += 1.0
         elif cap:
             caps_any = True
         if held or cap:
-            l.sums[THROTTLED] += 1.0
+            led.sums[THROTTLED] += 1.0
     if held_any or (caps_any and for_heat):
-        if second - l.thermal_last[i] - 1 >= MERGE_S:
-            l.sums[THERMAL] += 1.0
-        l.thermal_last[i] = second
+        if second - led.thermal_last[i] - 1 >= MERGE_S:
+            led.sums[THERMAL] += 1.0
+        led.thermal_last[i] = second
     if caps_any and not for_heat:
-        l.row_held[u.row[i]] = True
+        led.row_held[u.row[i]] = True
 
 
 @bare
-def _power(l: Ledger, second: int, row_w: Floats) -> None:
+def _power(led: Ledger, second: int, row_w: Floats) -> None:
     rows = len(row_w)
     for r in range(rows):
-        ratio = row_w[r] / l.row_limit_w[r]
-        l.sums[WALL_J] += row_w[r]
-        l.sums[MAX_RATIO] = max(l.sums[MAX_RATIO], ratio)
-        if ratio > 1.0 or l.row_held[r]:
-            _event(l, second, r)
-    for x in range(len(l.part_limit_w)):
+        ratio = row_w[r] / led.row_limit_w[r]
+        led.sums[WALL_J] += row_w[r]
+        led.sums[MAX_RATIO] = max(led.sums[MAX_RATIO], ratio)
+        if ratio > 1.0 or led.row_held[r]:
+            _event(led, second, r)
+    for x in range(len(led.part_limit_w)):
         carried = 0.0
         for r in range(rows):
-            carried += l.part_share[x, r] * row_w[r]
-        if carried > l.part_limit_w[x]:
-            _event(l, second, rows + x)
+            carried += led.part_share[x, r] * row_w[r]
+        if carried > led.part_limit_w[x]:
+            _event(led, second, rows + x)
 
 
 @bare
-def _event(l: Ledger, second: int, k: int) -> None:
-    if second - l.power_last[k] - 1 >= MERGE_S:
-        l.sums[POWER] += 1.0
-    l.power_last[k] = second
+def _event(led: Ledger, second: int, k: int) -> None:
+    if second - led.power_last[k] - 1 >= MERGE_S:
+        led.sums[POWER] += 1.0
+    led.power_last[k] = second

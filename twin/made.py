@@ -13,7 +13,7 @@ from twin.batching.state import WORK, Instances, Log, Records
 from twin.draws import per_server
 from twin.events import Down
 from twin.fleet import Fleet, units
-from twin.live import STRIDE_S, Serving, Site, Tenants
+from twin.parts import STRIDE_S, Serving, Site, Tenants
 from twin.plant import Supply
 from twin.plant.tree import Feeds, drawn
 from twin.points import Point, table
@@ -58,6 +58,7 @@ def serving(scenario: Scenario, fleet: Fleet, instances: Instances, book: Book, 
     return Serving(
         s=instances,
         points=packed(found),
+        point=of,
         book=book,
         log=log,
         router=route,

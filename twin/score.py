@@ -34,9 +34,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     max_inlet_c: float
 
 
-def score(l: Ledger, b: Book, inst: Records) -> Score:
+def score(led: Ledger, b: Book, inst: Records) -> Score:
     """Return the sum so far."""
-    s = l.sums.tolist()
+    s = led.sums.tolist()
     requests = int(b.counts[:, :, ENDED].sum())
     return Score(
         simulated_s=int(s[SECONDS]),

@@ -20,8 +20,9 @@ from twin.demand import BLOCK_S, Demand
 from twin.events import Down, down, next_change_s
 from twin.fluid import Fluid
 from twin.ledger import ledger
-from twin.live import Asked, seconds
-from twin.live import Caps as InForce
+from twin.live import seconds
+from twin.parts import Asked
+from twin.parts import Caps as InForce
 from twin.scenario import Scenario
 from twin.score import Score, score
 
@@ -59,11 +60,13 @@ class World:
         count = len(self.fleet.instance_server)
         empty = instances(count, batch, scenario.queue_limit, float(self.second))
         record = book(made.slo_s(self.topology), (255, 1023), (99, 349))  # classes of DynamoLLM's Table IV
-        self.serving = made.serving(scenario, self.fleet, empty, record, log(LOG_ROWS if logged else 1), 1 << 16)
+        self.serving = made.serving(scenario, self.fleet, empty, record, log(LOG_ROWS if logged else 0), 1 << 16)
         self._logged = logged
         self.weights = self.equal_weights()
         self.caps = Caps(self.fleet.power_factor.shape)
         self.ledger = ledger(self.topology)
+        self._same_until = -(1 << 40)
+        """nothing is lost or comes back before this second"""
         self.down: Down = down(self._events, self.topology, self.second)
         self.ended: deque[tuple[int, Records]] = deque()
         """(second, ENDED rows) of the newest KEPT_S seconds, when logged"""
@@ -152,7 +155,7 @@ class World:
         in_force = InForce(mhz, self.caps.for_heat, bool(np.isfinite(mhz).any()))
         self._lose()
         until = min(target, int(asked.start_s) + BLOCK_S, self.caps.next_change(self.second))
-        until = min(until, made.forever(next_change_s(self._events, self.second)))
+        until = min(until, self._same_until)
         lived = seconds(
             self.serving, asked, self.site, in_force, self.ledger, self.second, until - self.second, self.step_s, counted
         )
@@ -191,6 +194,9 @@ class World:
 
     def _lose(self) -> None:
         """Let what stands still now act on cooling and on limits."""
+        if self.second < self._same_until:
+            return
+        self._same_until = min(made.forever(next_change_s(self._events, self.second)), 1 << 40)
         self.down = down(self._events, self.topology, self.second)
         made.supply_now(self.topology, self.down, self.site.supply)
         self.ledger.row_limit_w[:] = made.limits_now(self.topology, self.down)
@@ -199,11 +205,11 @@ class World:
     def _keep(self) -> None:
         """Take the log's rows out for whoever reads them."""
         rows = self.serving.log
-        if self._logged and rows.count[0]:
-            self.ended.append((self.second, rows.rows[: int(rows.count[0])].copy()))
+        if self._logged and rows.total[0]:
+            self.ended.append((self.second, rows.rows[: int(rows.total[0])].copy()))
             while self.ended[0][0] <= self.second - KEPT_S:
                 self.ended.popleft()
-        rows.count[0] = 0
+        rows.total[0] = 0
 
 
 def lost(names: Sequence[str], flags: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from twin.batching.book import Book, enter
 from twin.batching.queue import MASK, REQUEST_BITS, come, next_in, out_of_heap, put_first, put_last, release, to_fresh
-from twin.batching.state import NOBODY, Instances, Log, Records
+from twin.batching.state import NOBODY, Instances, Log, Record, Records
 from twin.compiled import bare, seldom
 
 BLOCK_BITS = 4
@@ -28,7 +28,7 @@ def join(s: Instances, points: Records, b: Book, log: Log, i: int) -> None:
 
 
 @bare
-def prompt_blocks(r: Records) -> int:
+def prompt_blocks(r: Record) -> int:
     """Blocks that an admitted request holds before its first token: for its prompt and one token more."""
     return int((r.prompt + r.made + BLOCK) >> BLOCK_BITS)
 
@@ -87,7 +87,7 @@ def _preempt(s: Instances, i: int) -> None:
 
 
 @bare
-def _sooner(a: Records, b: Records) -> bool:
+def _sooner(a: Record, b: Record) -> bool:
     """Whether a is preempted before b: lower priority, then the later arrival, then the later number."""
     if a.high != b.high:
         return bool(a.high < b.high)

@@ -79,7 +79,8 @@ def bin_of(seconds: float) -> int:
     if not seconds > 0.0:
         return 0
     k = (np.float64(seconds).view(np.int64) >> SUB_BITS) - LOWEST
-    return min(max(k, 0), BINS - 1)
+    last: int = BINS - 1
+    return int(0 if k < 0 else min(int(k), last))
 
 
 @bare
@@ -87,7 +88,7 @@ def class_of(limits: Ints, prompt: int, output: int) -> int:
     """0 (SS) to 8 (LL) by prompt and output tokens."""
     of_prompt = (prompt > limits[0, 0]) + (prompt > limits[0, 1])
     of_output = (output > limits[1, 0]) + (output > limits[1, 1])
-    return 3 * of_prompt + of_output
+    return int(3 * of_prompt + of_output)
 
 
 @bare
@@ -110,8 +111,8 @@ def enter(s: Instances, b: Book, log: Log, i: int, k: int, end_s: float) -> None
         b.counts[e, c, OK] += ok
     else:
         b.counts[e, c, REJECTED] += 1
-    n = log.count[0]
-    log.count[0] = n + 1
+    n = log.total[0]
+    log.total[0] = n + 1
     if n < len(log.rows):
         row = log.rows[n]
         row.arrival_s, row.first_s, row.end_s = r.arrival_s, r.first_s, end_s

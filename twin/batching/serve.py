@@ -4,14 +4,13 @@ Between an arrival, a completion and the end of a slice the batch b does not cha
 tokens take k tau + d2 b k (k - 1) / 2 with tau = d0 + d1 b + d2 ctx."""
 
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
 from twin.batching.admit import blocks, blocks_bound, join, make_room, prompt_blocks, prompts
 from twin.batching.book import Book, enter
 from twin.batching.queue import MASK, REQUEST_BITS, into_heap, next_in, out_of_heap, release
-from twin.batching.state import NOBODY, Instances, Log, Records
+from twin.batching.state import NOBODY, Instances, Log, Record, Records
 from twin.compiled import bare, seldom
 
 
@@ -88,7 +87,7 @@ def _spread(w: Records, i: int, at_s: float, seconds: float, share: float, load:
 
 
 @bare
-def _add(here: Any, seconds: float, share: float, load: float) -> None:
+def _add(here: Record, seconds: float, share: float, load: float) -> None:
     here.decode_s += seconds * share
     here.prefill_s += seconds * (1.0 - share)
     here.load_s += seconds * load

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Records = NDArray[Any]
+Record = Any
+"""one of them, as kernels see it: with attributes"""
 
 LOW, HIGH = 0, 1
 """priorities; also the position of a priority's queue"""
@@ -112,9 +114,9 @@ class Instances(NamedTuple):
 
 
 class Log(NamedTuple):
-    """Requests that ended; `count[0]` of them are in `rows`."""
+    """Requests that ended; `total[0]` of them."""
 
-    count: Ints
+    total: Ints
     """[1] how many ended; those beyond the room are not in `rows`"""
     rows: Records
     """[L] ENDED"""

@@ -33,7 +33,7 @@ def engine(
     arrival_s = np.array([r.arrival_s for r in requests])
     columns = [np.array([getattr(r, name) for r in requests]) for name in ("prompt", "output", "cached", "priority")]
     points, at = record(point), 0.0
-    while ended.count[0] < len(requests):
+    while ended.total[0] < len(requests):
         mhz = clock_steps[bisect_right([x for x, _ in clock_steps], at) - 1][1]
         prefill_slow, decode_slow = contract.RELATIVE[mhz]
         s.inst["prefill_slow"], s.inst["decode_slow"] = prefill_slow, decode_slow
