@@ -75,7 +75,7 @@ def run(report: Path | None, as_json: bool, step: str, **chosen: Any) -> None:
 @click.option(
     "--class",
     "request_class",
-    type=click.Choice(CLASSES, case_sensitive=False),
+    type=click.Choice(CLASSES),
     help="Requests of this class alone (prompt, output).",
 )
 @click.option("--rps", type=click.FloatRange(min=0, min_open=True), required=True, help="Requests/s that the instance gets.")
