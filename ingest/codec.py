@@ -160,7 +160,9 @@ def _fit(topic: str, column: Column, series: pl.Series) -> pl.Series:
 
 
 def _series(topic: str, column: Column, values: Sequence[Any] | NDArray[Any]) -> pl.Series:
-    """Turn a Python sequence or numpy array into a series without guessing types from its first value."""
+    """Turn a Python sequence, numpy or pyarrow array into a series without guessing types from its first value."""
+    if isinstance(values, pa.Array):
+        return pl.Series(column.name, values)
     if isinstance(values, np.ndarray):
         if values.dtype.kind == "M":
             return pl.Series(column.name, values.astype("datetime64[us]"))

@@ -10,9 +10,10 @@ import polars as pl
 from contracts.control import Rejected
 from contracts.ports import Bus, Clock, Collected
 from ingest.codec import encode, frame_of
+from ingest.codec_pack import pack
 from ingest.headers import cloud_event
 from ingest.records import CONTENT_ARROW, SAMPLE_CHARS, Malformed, encode_record
-from ingest.validate import check
+from ingest.validate import AHEAD, check
 
 ROWS_PER_RECORD = 20_000
 """a longer frame becomes several records, so that none outgrows what a broker takes"""
@@ -33,7 +34,11 @@ class Publisher:
         """Publish what an exporter read: good rows on its topic, keyed by `key`; problems and bad rows on `rejected`."""
         for problem in collected.problems:
             self._reject(collected.topic, problem.source, problem.reason, 0, problem.sample)
-        if not collected.rows():
+        rows = collected.rows()
+        if not rows:
+            return
+        if rows <= ROWS_PER_RECORD and (packed := pack(collected.topic, collected.columns, self._clock.now() + AHEAD)):
+            self._send(collected.topic, key, packed, rows)
             return
         try:
             frame = frame_of(collected.topic, collected.columns)
@@ -50,9 +55,7 @@ class Publisher:
             self.record("rejected", self._source, rejected)
         for rows in checked.good.iter_slices(ROWS_PER_RECORD):
             if rows.height:
-                self._bus.publish(topic, key, encode(topic, rows), self._headers(topic, CONTENT_ARROW))
-                self._count("rows", rows.height)
-                self._count("records")
+                self._send(topic, key, encode(topic, rows), rows.height)
 
     def record(self, topic: str, key: str, record: msgspec.Struct) -> None:
         """Publish one JSON record."""
@@ -69,6 +72,11 @@ class Publisher:
         """Since the start: records and rows handed to the bus, rejected_rows, problems."""
         with self._lock:
             return dict(self._counts)
+
+    def _send(self, topic: str, key: str, value: bytes, rows: int) -> None:
+        self._bus.publish(topic, key, value, self._headers(topic, CONTENT_ARROW))
+        self._count("rows", rows)
+        self._count("records")
 
     def _reject(self, topic: str, source: str, reason: str, rows: int, sample: str) -> None:
         self._count("rejected_rows" if rows else "problems", rows or 1)
