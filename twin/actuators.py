@@ -4,20 +4,24 @@ SaaS servers are the provider's own: their clocks are set in band, within 50 to 
 opaque tenant's are set by the management controller, which takes up to 40 s of run time (POLCA); the brake takes 5 s."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts.control import Action, ClockCap, Outcome, Status, Weights
 from contracts.errors import ActuationError
 from contracts.ports import Actuator, Clock
-from twin import calibration as c
+from contracts.topology import Hardware
 from twin.caps import NONE_MHZ
-from twin.fleet import HARDWARE
 from twin.world import World
 
+Ints = NDArray[np.int64]
+
 HEAT_POLICIES = ("thermal", "emergency")
-"""whose caps count as held down for temperature (an emergency's while an AHU is lost), all others' for power"""
+"""whose caps count as held down for temperature (an emergency's while cooling is lost), all others' for power"""
+OUT_OF_BAND_S = (10.0, 40.0)  # [P] at most 40 s (POLCA); the lower end [A]
+BRAKE_S = 5.0  # [P] POLCA: the power brake
 
 
 def actuators(world: World, clock: Clock) -> list[Actuator]:
@@ -75,7 +79,7 @@ class TwinClocks(_Twin):
         with self._world.lock:
             server, gpus = self._named(action)
             before = self._text(server, gpus)
-            if refusal := _refusal(action, mhz):
+            if refusal := _refusal(action, mhz, self._sheet(server)):
                 return self._outcome(action, "refused", before, before, refusal)
             self._command(action, server, gpus, mhz)
             return self._verify(action, server, gpus, mhz, before)
@@ -91,7 +95,8 @@ class TwinClocks(_Twin):
 
     def _command(self, action: Action, server: int, gpus: tuple[int, ...], mhz: float) -> None:
         w = self._world
-        for_heat = action.policy in HEAT_POLICIES and (action.policy != "emergency" or bool(w.ahu_lost.any()))
+        cooling_lost = any(units.any() for units in (w.down.ahus, w.down.cooling_devices, w.down.chillers))
+        for_heat = action.policy in HEAT_POLICIES and (action.policy != "emergency" or cooling_lost)
         w.caps.command(server, gpus, mhz, w.second + self._delay_s(server, mhz), for_heat=for_heat)
         w.refresh_clocks()
 
@@ -100,10 +105,10 @@ class TwinClocks(_Twin):
         w = self._world
         if w.fleet.endpoint[server] >= 0:
             return 0.0
-        if mhz <= c.BRAKE_MHZ:
-            return c.BRAKE_S
+        if mhz <= self._sheet(server).brake_clock_mhz:
+            return BRAKE_S
         rng = np.random.Generator(np.random.PCG64([w.seed, 6, server, w.second]))
-        return float(np.ceil(rng.uniform(*c.OUT_OF_BAND_S)))
+        return float(np.ceil(rng.uniform(*OUT_OF_BAND_S)))
 
     def _verify(self, action: Action, server: int, gpus: tuple[int, ...], mhz: float, before: str) -> Outcome:
         w = self._world
@@ -122,10 +127,15 @@ class TwinClocks(_Twin):
         if server is None:
             raise ActuationError(f"{action.target}: unknown node {action.node!r}: the site has {len(self._position)} servers")
         gpus = action.value.gpus if isinstance(action.value, ClockCap) else ()
-        wrong = [g for g in gpus if not 0 <= g < c.GPUS]
+        count = self._sheet(server).gpus
+        wrong = [g for g in gpus if not 0 <= g < count]
         if wrong:
-            raise ActuationError(f"{action.target}: gpus = {wrong}: {action.node} has 0 to {c.GPUS - 1}")
-        return server, gpus or tuple(range(c.GPUS))
+            raise ActuationError(f"{action.target}: gpus = {wrong}: {action.node} has 0 to {count - 1}")
+        return server, gpus or tuple(range(count))
+
+    def _sheet(self, server: int) -> Hardware:
+        fleet = self._world.fleet
+        return fleet.profiles[int(fleet.server_hardware[server])].sheet
 
     def _text(self, server: int, gpus: tuple[int, ...]) -> str:
         w, picked = self._world, list(gpus)
@@ -135,86 +145,95 @@ class TwinClocks(_Twin):
 
 
 def _late() -> str:
-    return f"out of band: in force within {c.OUT_OF_BAND_S[1]:g} s of run time"
+    return f"out of band: in force within {OUT_OF_BAND_S[1]:g} s of run time"
 
 
 def _mhz(mhz: float) -> str:
     return f"{mhz:g} MHz" if np.isfinite(mhz) else "none"
 
 
-def _refusal(action: Action, mhz: float) -> str:
+def _refusal(action: Action, mhz: float, sheet: Hardware) -> str:
     """Why a clock cannot be; empty when it can."""
-    low, high = HARDWARE.min_clock_mhz, HARDWARE.max_clock_mhz
-    if mhz != HARDWARE.brake_clock_mhz and not low <= mhz <= high:
-        return f"max_mhz = {mhz:g}: the hardware takes {low:g} to {high:g} MHz, or {HARDWARE.brake_clock_mhz:g} as a brake"
+    low, high, brake = sheet.min_clock_mhz, sheet.max_clock_mhz, sheet.brake_clock_mhz
+    if mhz != brake and not low <= mhz <= high:
+        return f"max_mhz = {mhz:g}: the hardware takes {low:g} to {high:g} MHz, or {brake:g} as a brake"
     if action.bounds is not None and not action.bounds.low <= mhz <= action.bounds.high:
         return f"max_mhz = {mhz:g}: the action's bounds are {action.bounds.low:g} to {action.bounds.high:g} MHz"
     return ""
 
 
 class TwinWeights(_Twin):
-    """Sets the routing shares of an endpoint's instances."""
+    """Sets the routing shares of an endpoint's nodes; a node's is divided evenly among its instances."""
 
     kind = "weights"
 
     def __init__(self, world: World, clock: Clock) -> None:
         """Every endpoint of the world can be named."""
         super().__init__(world, clock)
-        names = [world.topology.servers[i].name for i in world.fleet.instance_server]
-        self._instances = {
-            endpoint.name: {names[i]: int(i) for i in np.flatnonzero(world.fleet.instance_endpoint == e)}
-            for e, endpoint in enumerate(world.topology.endpoints)
-        }
+        self._endpoints = {endpoint.name: e for e, endpoint in enumerate(world.topology.endpoints)}
 
     def read(self, action: Action) -> str:
         """The endpoint's shares as JSON, node -> share."""
         with self._world.lock:
-            return self._text(self._endpoint(action))
+            return self._text(self._members(self._endpoint(action)))
 
     def apply(self, action: Action) -> Outcome:
-        """Set the shares; refused unless they name instances of the endpoint and sum to 1."""
+        """Set the shares; refused unless they name nodes of the endpoint and sum to 1."""
         if not isinstance(action.value, Weights):
             raise ActuationError(f"{action.target}: a router cannot take {type(action.value).__name__}; send Weights")
         shares = action.value.shares
         with self._world.lock:
             endpoint = self._endpoint(action)
-            before = self._text(endpoint)
-            if refusal := self._refusal(endpoint, shares):
+            members = self._members(endpoint)
+            before = self._text(members)
+            if refusal := _wrong_shares(endpoint, members, shares):
                 return self._outcome(action, "refused", before, before, refusal)
-            self._set(endpoint, shares)
-            return self._outcome(action, "applied", before, self._text(endpoint))
+            self._set(endpoint, members, shares)
+            return self._outcome(action, "applied", before, self._text(members))
 
     def revert(self, action: Action) -> Outcome:
-        """Back to equal shares."""
+        """Back to equal shares of the instances."""
         with self._world.lock:
             endpoint = self._endpoint(action)
-            before = self._text(endpoint)
-            members = self._instances[endpoint]
-            self._set(endpoint, dict.fromkeys(members, 1.0 / len(members)))
-            return self._outcome(action, "reverted", before, self._text(endpoint))
+            members = self._members(endpoint)
+            before = self._text(members)
+            self._set(endpoint, members, {node: float(len(own)) for node, own in members.items()})
+            return self._outcome(action, "reverted", before, self._text(members))
 
     def _endpoint(self, action: Action) -> str:
         name = action.value.endpoint if isinstance(action.value, Weights) else action.target.partition("/")[2]
-        if name not in self._instances:
-            known = ", ".join(self._instances) or "none"
+        if name not in self._endpoints:
+            known = ", ".join(self._endpoints) or "none"
             raise ActuationError(f"{action.target}: unknown endpoint {name!r}: there are {known}")
         return name
 
-    def _refusal(self, endpoint: str, shares: dict[str, float]) -> str:
-        unknown = sorted(shares.keys() - self._instances[endpoint].keys())
-        if unknown:
-            return f"shares name {', '.join(unknown)}: no instance of {endpoint}"
-        total = sum(shares.values())
-        return "" if abs(total - 1.0) <= 1e-3 else f"shares sum to {total:g}: must be 1"
+    def _members(self, endpoint: str) -> dict[str, Ints]:
+        """Node -> its instances of the endpoint that are there."""
+        fleet = self._world.fleet
+        mine = np.flatnonzero((fleet.instance_endpoint == self._endpoints[endpoint]) & self._world.serving.present)
+        servers = fleet.instance_server[mine]
+        return {fleet.topology.servers[i].name: mine[servers == i] for i in np.unique(servers).tolist()}
 
-    def _set(self, endpoint: str, shares: dict[str, float]) -> None:
-        total = sum(shares.values())
-        for node, i in self._instances[endpoint].items():
-            self._world.weights[i] = shares.get(node, 0.0) / total
+    def _set(self, endpoint: str, members: Mapping[str, Ints], shares: Mapping[str, float]) -> None:
+        weights, total = self._world.weights.copy(), sum(shares.values())
+        weights[self._world.fleet.instance_endpoint == self._endpoints[endpoint]] = 0.0
+        for node, own in members.items():
+            weights[own] = shares.get(node, 0.0) / total / len(own)
+        self._world.set_weights(weights)
 
-    def _text(self, endpoint: str) -> str:
-        weights = self._world.weights
-        return json.dumps({node: round(float(weights[i]), 6) for node, i in self._instances[endpoint].items()})
+    def _text(self, members: Mapping[str, Ints]) -> str:
+        sums = {node: float(self._world.weights[own].sum()) for node, own in members.items()}
+        total = sum(sums.values()) or 1.0
+        return json.dumps({node: round(share / total, 6) for node, share in sums.items()})
+
+
+def _wrong_shares(endpoint: str, members: Mapping[str, Ints], shares: Mapping[str, float]) -> str:
+    """Why shares cannot be; empty when they can."""
+    unknown = sorted(shares.keys() - members.keys())
+    if unknown:
+        return f"shares name {', '.join(unknown)}: no instance of {endpoint}"
+    total = sum(shares.values())
+    return "" if abs(total - 1.0) <= 1e-3 else f"shares sum to {total:g}: must be 1"
 
 
 def kinds(made: Sequence[Actuator]) -> dict[str, Actuator]:

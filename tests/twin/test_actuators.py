@@ -126,6 +126,19 @@ def test_a_clock_that_the_hardware_lacks_is_refused(world: World, made: dict[str
     assert np.isinf(world.caps.wanted_mhz).all()
 
 
+def test_each_server_takes_the_clocks_of_its_own_data_sheet(make_world: Callable[..., World]) -> None:
+    world = make_world(hardware=("h100", "a100"))
+    clocks = kinds(actuators(world, TwinTime(world)))["clock_cap"]
+    h100, a100 = (
+        next(s.name for s in world.topology.servers if s.hardware == kind and s.tenant == "saas")
+        for kind in ("dgx-h100", "dgx-a100")
+    )
+    assert clocks.apply(cap(a100, 600.0)).after == "cap 600 MHz, SM clock 600 MHz"
+    assert "800 to 1980 MHz" in clocks.apply(cap(h100, 600.0)).reason
+    assert clocks.apply(cap(h100, 1600.0)).status != "refused"
+    assert "210 to 1410 MHz, or 288 as a brake" in clocks.apply(cap(a100, 1600.0)).reason
+
+
 def test_a_clock_outside_the_actions_bounds_is_refused(world: World, made: dict[str, Any]) -> None:
     node, _ = nodes(world)
     outcome = made["clock_cap"].apply(cap(node, 900.0, bounds=Bounds(low=1000, high=1980)))
@@ -145,6 +158,15 @@ def test_what_a_cap_was_for_is_kept(world: World, made: dict[str, Any], policy: 
     node, _ = nodes(world)
     made["clock_cap"].apply(cap(node, 1000.0, policy=policy))
     assert world.caps.for_heat[int(world.fleet.instance_server[0])] == (policy == "thermal")
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("ahu_lost", "ahu-1"), ("cooling_device_lost", "cooling-1"), ("ups_lost", "ups-1")])
+def test_an_emergencys_cap_is_for_heat_while_cooling_is_lost(make_world: Callable[..., World], kind: str, unit: str) -> None:
+    world = make_world(events=[{"kind": kind, "at_s": 0, "unit": unit}])
+    go(world, 1)
+    clocks = kinds(actuators(world, TwinTime(world)))["clock_cap"]
+    clocks.apply(cap(nodes(world)[0], 1000.0, policy="emergency"))
+    assert world.caps.for_heat.any() == (kind != "ups_lost")
 
 
 def test_what_cannot_be_is_one_line(world: World, made: dict[str, Any]) -> None:
@@ -190,10 +212,32 @@ def test_weights_that_do_not_sum_to_one_or_name_others_are_refused(world: World,
     assert world.weights.tolist() == [0.25] * 8
 
 
+def test_a_nodes_share_is_divided_among_its_instances_that_are_there(make_world: Callable[..., World]) -> None:
+    world = make_world(tp=4)
+    made = kinds(actuators(world, TwinTime(world)))
+    fleet = world.fleet
+    servers = np.unique(fleet.instance_server[fleet.instance_endpoint == 0])
+    names = [world.topology.servers[i].name for i in servers]
+    world.serving.present[fleet.instance[servers[0]]] = False
+    shares = dict(zip(names, (0.7, 0.2, 0.1), strict=False))
+    outcome = made["weights"].apply(action("router", "weights/chat-1", Weights(endpoint="chat-1", shares=shares)))
+    assert json.loads(outcome.after) == {**shares, names[3]: 0.0}
+    first = fleet.instance[servers]
+    assert world.weights[[first[0], first[0] + 1, first[1], first[1] + 1]] == pytest.approx([0.0, 0.7, 0.1, 0.1])
+    go(world, 60)
+    h = world.serving.s.inst
+    arrived = h["arrived"] + h["coming"]
+    assert (arrived[fleet.instance_endpoint == 0] / arrived[fleet.instance_endpoint == 0].sum())[[1, 2, 3]] == pytest.approx(
+        [0.7, 0.1, 0.1], abs=0.02
+    )
+    undone = made["weights"].revert(action("router", "weights/chat-1", Revert()))
+    assert json.loads(undone.after) == pytest.approx(dict(zip(names, (1 / 7, 2 / 7, 2 / 7, 2 / 7), strict=True)), abs=1e-6)
+
+
 def test_a_command_on_its_way_keeps_its_time() -> None:
     from twin.caps import Caps
 
-    caps = Caps(1)
+    caps = Caps((1, 8))
     caps.command(0, (0,), 1200.0, 30.0)
     caps.command(0, (0,), 1000.0, 60.0)
     assert np.isinf(caps.in_force(29.0)[0, 0])
