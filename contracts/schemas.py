@@ -94,9 +94,9 @@ FACILITY = Schema(
     keys=("kind", "unit"),
     columns=(
         TS,
-        _key("kind", "row | ups | ahu | aisle | site"),
-        _key("unit", "name of the row, UPS, AHU, aisle or site"),
-        Column(name="state", dtype="str", doc="ok | lost, for ups and ahu"),
+        _key("kind", "row | pdu | ups | ahu | aisle | cooling | chiller | site; more may come"),
+        _key("unit", "name of the row, PDU, UPS, AHU, aisle, cooling device, chiller or site"),
+        Column(name="state", dtype="str", doc="ok | lost, for pdu, ups, ahu, cooling and chiller"),
         _number("power_w", "W", 0, 1e9, "mean power over the interval (row, ups)", "f64"),
         _number("power_max_w", "W", 0, 1e9, "highest 1 s power within the interval", "f64"),
         _number("airflow_cfm", "CFM", 0, 1e8, "air drawn by the servers (aisle)", "f64"),
