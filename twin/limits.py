@@ -1,4 +1,4 @@
-"""What limits were made for: the uncontrolled baseline at +0 % over a typical day, found by the twin's own settled physics.
+"""What limits were made for: the uncontrolled baseline at +0 % over a typical day, lived through by the twin's fluid engine.
 
 `python -m twin.limits demo` prints the figures that a scenario file keeps. Two kinds of limit, as a site has them:
 
@@ -9,6 +9,7 @@
 
 import argparse
 import sys
+from math import inf
 
 import msgspec
 import numpy as np
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 from contracts.errors import ColdaisleError
 from contracts.workload import Workload
 from twin import fleet as fleets
-from twin import steady
-from twin.demand import Demand
+from twin.fluid import Fluid
+from twin.intervals import Intervals, lived
 from twin.scenario import Scenario, load
 
-STEP_S = 300
+INTERVAL_S, STEP_S = 300, 60
 DAY_S = 86_400
+WARM_S = 3600
+"""lived through before the day begins"""
+AMPLE = 1e15
+"""air (CFM) and cooling (W) that nothing exceeds: the limits in the scenario must not bear on those that are sought"""
 DESIGN_SEED = 1
 DESIGN_ROWS = 100
 DESIGN_OUTSIDE_C = 15.0
@@ -44,31 +49,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def design(scenario: Scenario, workload: Workload, *, seed: int = DESIGN_SEED, rows: int = DESIGN_ROWS) -> Limits:
     """Return the limits that fit `scenario` without its oversubscription: same mix, same load per server, 5 min means."""
     share = 1.0 / (1.0 + scenario.oversubscription)
-    day = np.arange(0.0, DAY_S, STEP_S) + STEP_S / 2
-    outside = np.full(len(day), DESIGN_OUTSIDE_C)
-
-    fleet = fleets.build(scenario, seed)
-    own = steady.settle(
-        scenario,
-        workload,
-        fleet,
-        Demand(scenario, workload, fleet, seed),
-        day,
-        supplied_cfm=np.inf,
-        outside_c=outside,
-    )
-    many = msgspec.structs.replace(scenario, rows=rows)
+    calm = msgspec.structs.replace(scenario, events=(), ahu_lost_after_s=inf, ups_lost_after_s=inf)
+    many = msgspec.structs.replace(calm, rows=rows)
+    own = _day(Fluid(calm, workload, seed, at_s=float(-WARM_S)))
     fleet = fleets.build(many, seed, placement=fill(many, seed))
-    all_rows = steady.settle(
-        many, workload, fleet, Demand(many, workload, fleet, seed), day, supplied_cfm=np.inf, outside_c=outside
-    )
-    maxima = all_rows.row_w.max(axis=0) * share
+    maxima = _day(Fluid(many, workload, seed, fleet=fleet, at_s=float(-WARM_S))).row_w.max(axis=0) * share
     return Limits(
         row_limit_w=round(float(maxima.max()), -2),
         aisle_limit_cfm=round(float(own.airflow_cfm.max()) * share, -2),
         row_share_p50=round(float(np.median(maxima) / maxima.max()), 3),
         row_share_p90=round(float(np.quantile(maxima, 0.9) / maxima.max()), 3),
     )
+
+
+def _day(fluid: Fluid) -> Intervals:
+    """Return the day from the scenario's start on, in means of 5 min, with as much air and cooling as is asked for."""
+    fluid.site.supply.aisle_cfm[:] = AMPLE
+    fluid.site.supply.capacity_w[:] = AMPLE
+    lived(fluid, WARM_S // STEP_S, STEP_S, STEP_S, outside_c=DESIGN_OUTSIDE_C)
+    return lived(fluid, DAY_S // INTERVAL_S, INTERVAL_S, STEP_S, outside_c=DESIGN_OUTSIDE_C)
 
 
 def fill(scenario: Scenario, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -102,7 +101,7 @@ def main(arguments: list[str]) -> int:
         print(f"twin.limits: {error}", file=sys.stderr)
         return error.status
     print(f"row_limit_w = {limits.row_limit_w:.0f}\naisle_limit_cfm = {limits.aisle_limit_cfm:.0f}")
-    print(f"# rows: median {limits.row_share_p50}, 90 % {limits.row_share_p90} of the hungriest; means over {STEP_S} s")
+    print(f"# rows: median {limits.row_share_p50}, 90 % {limits.row_share_p90} of the hungriest; means over {INTERVAL_S} s")
     return 0
 
 

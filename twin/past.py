@@ -1,133 +1,153 @@
-"""The weeks before a run, as a history would have them: from the settled physics, ending where the world begins."""
+"""The weeks before a run, as a history would have them: lived through by the fluid engine, ending where the world begins."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.ports import Collected
 from contracts.workload import Workload
-from twin import calibration as c
-from twin import fleet as fleets
-from twin import steady
-from twin.demand import Demand
-from twin.fleet import Fleet
+from twin.fluid import Fluid
+from twin.intervals import Intervals, lived
+from twin.points import BLOCK_TOKENS
 from twin.scenario import Scenario
-from twin.sensors import degrees
+from twin.sensors import inlet
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Stamps = NDArray[np.datetime64]
 
-STEP_S, FINE_STEP_S = 300, 60
+INTERVAL_S, STEP_S = 300, 60
+FINE_INTERVAL_S, FINE_STEP_S = 60, 20
 FINE_S = 3 * 3600
 """the last hours have finer rows"""
-CHUNK_STEPS = 1024
+WARM_S = 3600
+"""lived through before the first row: a site does not begin cold"""
+CHUNK = 1024
+"""intervals of a frame"""
 
 
 def rollups(scenario: Scenario, workload: Workload, until: datetime, days: float = 28.0, *, seed: int) -> Iterator[Collected]:
     """Yield back-filled rows of `server`, `facility` and `endpoints` for the `days` before `until`, oldest first.
 
     300 s means, 60 s in the last 3 h; ts = END of the interval, naive UTC. Fleet, demand and weather are those of
-    World(scenario, workload, seed), so the past runs into its first moment. Nothing is lost or capped in the past. What a
-    settled state does not have stays absent: latency, highest 1 s power, objectives.
+    World(scenario, workload, seed), so the past runs into its first moment. Nothing is lost or capped in the past. What
+    flows do not have stays absent: latency, highest 1 s power, objectives.
     """
-    fleet = fleets.build(scenario, seed)
-    demand = Demand(scenario, workload, fleet, seed)
     end_s = int((until - scenario.start).total_seconds())
-    fine_from = end_s - min(FINE_S, int(days * 86_400))
-    for first, last, step in ((end_s - int(days * 86_400), fine_from, STEP_S), (fine_from, end_s, FINE_STEP_S)):
-        ends = np.arange(last, first, -step, dtype=np.int64)[::-1]
-        for at in range(0, len(ends), CHUNK_STEPS):
-            yield from _chunk(scenario, workload, fleet, demand, ends[at : at + CHUNK_STEPS], step, seed)
+    first = end_s - int(days * 86_400)
+    fine = max(first, end_s - FINE_S)
+    coarse = (fine - first) // INTERVAL_S
+    fluid = Fluid(scenario, workload, seed, at_s=float(fine - coarse * INTERVAL_S - WARM_S))
+    lived(fluid, WARM_S // STEP_S, STEP_S, STEP_S)
+    for count, interval_s, step_s in (
+        (coarse, INTERVAL_S, STEP_S),
+        ((end_s - fine) // FINE_INTERVAL_S, FINE_INTERVAL_S, FINE_STEP_S),
+    ):
+        for at in range(0, count, CHUNK):
+            yield from _frames(fluid, workload, min(CHUNK, count - at), interval_s, step_s, seed)
 
 
-def _chunk(
-    scenario: Scenario, workload: Workload, fleet: Fleet, demand: Demand, ends: NDArray[np.int64], step: int, seed: int
-) -> Iterator[Collected]:
-    middle = ends.astype(np.float64) - step / 2
-    rps = _counted(steady.expected_rps(scenario, fleet, demand, middle), workload.burst_cv, step, int(ends[0]), seed)
-    settled = steady.settle(scenario, workload, fleet, demand, middle, supplied_cfm=scenario.aisle_limit_cfm, rps=rps)
-    start = np.datetime64(scenario.start.astimezone(UTC).replace(tzinfo=None), "us")
+def _frames(
+    fluid: Fluid, workload: Workload, count: int, interval_s: int, step_s: int, seed: int
+) -> tuple[Collected, Collected, Collected]:
+    ends = int(fluid.now_s) + interval_s * (1 + np.arange(count))
+    rates = fluid.demand.rates(ends.astype(np.float64) - interval_s / 2)
+    means = lived(fluid, count, interval_s, step_s, rates=_counted(rates, workload.burst_cv, interval_s, int(ends[0]), seed))
+    start = np.datetime64(fluid.scenario.start.astimezone(UTC).replace(tzinfo=None), "us")
     stamps = start + ends.astype("timedelta64[s]")
-    yield _servers(fleet, settled, stamps)
-    yield _facility(fleet, settled, stamps, demand.outside_c(middle))
-    yield _endpoints(fleet, settled, stamps, steady.tokens(workload))
+    return _servers(fluid, means, stamps), _facility(fluid, means, stamps), _endpoints(fluid, means, stamps)
 
 
-def _counted(rps: Floats, burst_cv: float, step: int, at: int, seed: int) -> Floats:
-    """What is counted in `step` seconds at an expected rate: the world's index of dispersion, normal at such numbers."""
+def _counted(rates: Floats, burst_cv: float, interval_s: int, at: int, seed: int) -> Floats:
+    """What is counted in `interval_s` at expected rates: the world's index of dispersion, normal at such numbers."""
     rng = np.random.Generator(np.random.PCG64([seed, 5, at + (1 << 40)]))
-    mean = rps * step
+    mean = rates * interval_s
     counted = mean + np.sqrt(mean * max(1.0, burst_cv**2)) * rng.standard_normal(mean.shape)
-    rates: Floats = np.maximum(0.0, np.rint(counted)) / step
-    return rates
+    found: Floats = np.maximum(0.0, np.rint(counted)) / interval_s
+    return found
 
 
-def _servers(fleet: Fleet, settled: steady.Settled, stamps: Stamps) -> Collected:
-    servers = fleet.topology.servers
-    count = len(stamps) * len(servers)
+def _servers(fluid: Fluid, means: Intervals, stamps: Stamps) -> Collected:
+    servers = fluid.topology.servers
     return Collected(
         topic="server",
         columns={
             "ts": np.repeat(stamps, len(servers)),
             "node": [s.name for s in servers] * len(stamps),
-            "inlet_c": degrees(settled.inlet_c, fleet.inlet_bias_c).ravel(),
-            "power_w": settled.server_w.ravel(),
-            "fan_pct": (100.0 * settled.duty).ravel(),
-            "gpu_power_w": settled.gpu_w.ravel(),
-            "gpu_max_c": np.rint(settled.gpu_max_c).ravel(),
-            "backfilled": [True] * count,
+            "inlet_c": inlet(means.inlet_c, fluid.fleet.inlet_bias_share).ravel(),
+            "power_w": means.server_w.ravel(),
+            "fan_pct": (100.0 * means.duty).ravel(),
+            "gpu_power_w": means.gpu_w.ravel(),
+            "gpu_max_c": np.rint(means.gpu_max_c).ravel(),
+            "backfilled": [True] * (len(stamps) * len(servers)),
         },
     )
 
 
-def _facility(fleet: Fleet, settled: steady.Settled, stamps: Stamps, outside_c: Floats) -> Collected:
+def _facility(fluid: Fluid, means: Intervals, stamps: Stamps) -> Collected:
     """Rows, aisles, UPSes, AHUs and the site, one block of all moments after the other."""
-    topology = fleet.topology
+    topology = fluid.topology
     moments = len(stamps)
-    nothing = [None] * moments
-    ups_w = (settled.row_w.sum(axis=1) / max(1, len(topology.upses))).tolist()
-    blocks: list[tuple[str, str, str | None, list[float] | list[None], list[float] | list[None], list[float] | list[None]]] = []
+    blocks: list[tuple[str, str, dict[str, Any]]] = []
     for r, row in enumerate(topology.rows):
-        blocks.append(("row", row.name, None, settled.row_w[:, r].tolist(), nothing, nothing))
+        blocks.append(("row", row.name, {"power_w": means.row_w[:, r].tolist(), "source": ["meter"] * moments}))
     for a, aisle in enumerate(topology.aisles):
-        blocks.append(("aisle", aisle.name, None, nothing, settled.airflow_cfm[:, a].tolist(), nothing))
-        blocks.extend(("ahu", name, "ok", nothing, nothing, nothing) for name in aisle.ahus)
-    blocks.extend(("ups", ups.name, "ok", ups_w, nothing, nothing) for ups in topology.upses)
-    blocks.append(("site", topology.site, None, nothing, nothing, outside_c.tolist()))
+        blocks.append(("aisle", aisle.name, {"airflow_cfm": means.airflow_cfm[:, a].tolist()}))
+        blocks.extend(("ahu", name, {"state": ["ok"] * moments}) for name in aisle.ahus)
+    ups_w = (means.row_w.sum(axis=1) / max(1, len(topology.upses))).tolist()
+    blocks.extend(("ups", ups.name, {"state": ["ok"] * moments, "power_w": ups_w}) for ups in topology.upses)
+    blocks.append(("site", topology.site, {"outside_c": means.outside_c.tolist()}))
+    nothing = [None] * moments
+    values = ("state", "power_w", "airflow_cfm", "outside_c", "source")
     return Collected(
         topic="facility",
         columns={
             "ts": np.tile(stamps, len(blocks)),
-            "kind": [b[0] for b in blocks for _ in range(moments)],
-            "unit": [b[1] for b in blocks for _ in range(moments)],
-            "state": [b[2] for b in blocks for _ in range(moments)],
-            "power_w": [value for b in blocks for value in b[3]],
-            "airflow_cfm": [value for b in blocks for value in b[4]],
-            "outside_c": [value for b in blocks for value in b[5]],
-            "source": ["meter" if b[0] == "row" else None for b in blocks for _ in range(moments)],
+            "kind": [kind for kind, _, _ in blocks for _ in range(moments)],
+            "unit": [unit for _, unit, _ in blocks for _ in range(moments)],
+            **{name: [value for _, _, block in blocks for value in block.get(name, nothing)] for name in values},
             "backfilled": [True] * (moments * len(blocks)),
         },
     )
 
 
-def _endpoints(fleet: Fleet, settled: steady.Settled, stamps: Stamps, tokens: steady.Tokens) -> Collected:
-    names = [fleet.topology.servers[i].name for i in fleet.instance_server]
-    endpoints = [fleet.topology.endpoints[e].name for e in fleet.instance_endpoint]
-    rps = settled.rps
-    held_tokens = settled.batch * (tokens.prompt + tokens.output / 2)
+def _endpoints(fluid: Fluid, means: Intervals, stamps: Stamps) -> Collected:
+    """One row per server: its instances together, which all serve one endpoint."""
+    fleet, lengths = fluid.fleet, fluid.means
+    at = fleet.instance_server
+    servers, first = np.unique(at, return_index=True)
+    endpoint = fleet.instance_endpoint[first]
+
+    def by_server(values: Floats) -> Floats:
+        summed: Floats = np.add.reduceat(values, first, axis=1) if len(first) else values
+        return summed
+
+    rps = by_server(means.rps)
+    held = by_server(means.batch * lengths.context[fleet.instance_endpoint])
+    room = by_server(BLOCK_TOKENS * fluid.flow.points["kv_blocks"][fluid.flow.point][None].astype(np.float64))
+    names = [fluid.topology.endpoints[e].name for e in endpoint]
     return Collected(
         topic="endpoints",
         columns={
-            "ts": np.repeat(stamps, len(names)),
-            "endpoint": endpoints * len(stamps),
-            "node": names * len(stamps),
-            "running": settled.batch.ravel(),
-            "kv_cache_pct": np.minimum(100.0, held_tokens * (100.0 / c.KV_TOKENS)).ravel(),
+            "ts": np.repeat(stamps, len(servers)),
+            "endpoint": names * len(stamps),
+            "node": [fluid.topology.servers[i].name for i in servers] * len(stamps),
+            "running": by_server(means.batch).ravel(),
+            "kv_cache_pct": np.minimum(100.0, 100.0 * held / room).ravel(),
             "requests_rps": rps.ravel(),
-            "prompt_tok_s": (rps * tokens.prompt).ravel(),
-            "output_tok_s": (rps * tokens.output).ravel(),
+            "prompt_tok_s": (rps * _whole_prompt(fluid)[endpoint]).ravel(),
+            "output_tok_s": (rps * lengths.output[endpoint]).ravel(),
             "backfilled": [True] * rps.size,
         },
+    )
+
+
+def _whole_prompt(fluid: Fluid) -> Floats:
+    """[E] mean prompt tokens, cached ones included."""
+    lengths = fluid.demand.lengths
+    return np.array(
+        [lengths.prompt[a : a + n].mean() for a, n in zip(lengths.first.tolist(), lengths.size.tolist(), strict=True)]
     )
