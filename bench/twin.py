@@ -1,6 +1,6 @@
 """The twin's week: 1,000 servers, 1e9 requests one by one; with telemetry and an empty control loop; as flows; by size.
 
-    python -m bench.twin [--quick | --for 24h] [--data DIR] [--report F]
+    python -m bench.twin [--quick | --for 24h [--telemetry-for 1h]] [--data DIR] [--report F]
 
 CPU seconds are those of all threads, after compilation. A run shorter than a week begins where the site's load is the week's
 mean; its sums and costs are then multiplied up to a week (`simulated_s` says from what). Beside it: a per-iteration simulator
@@ -37,8 +37,8 @@ from twin.world import World
 WEEK_S, SEED = 7 * 86_400, 7
 SIZES = (80, 1000, 10_000)
 PEERS = {
-    "splitwise-sim": {"requests_per_cpu_s": [450, 1200], "source": "measured in 2026 on a machine of this class [S]"},
-    "vidur": {"requests_per_cpu_s": [470, 470], "source": "measured in 2026 on a machine of this class [S]"},
+    "splitwise-sim": {"requests_per_cpu_s": [450, 1200], "source": "its code run on two cores before this project began [S]"},
+    "vidur": {"requests_per_cpu_s": [470, 470], "source": "the same [S]"},
     "RAPS": {"gpu_seconds_per_cpu_s": [9.2e6, 9.2e6], "source": "the same; it has no requests [S]"},
 }
 Sample = dict[str, float]
@@ -210,17 +210,21 @@ def peer(workload: Workload, count: int, requests: int) -> dict[str, Any]:
     }
 
 
+def parted(simulated_s: float) -> tuple[int, int]:
+    """Return a number of pieces, at least 5 and about 6 h each, and the seconds of each."""
+    count = max(5, int(simulated_s) // 21_600)
+    return count, max(TICK_S, int(simulated_s) // count)
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run all parts; the first is the bare week, so that its memory is its own."""
     workload = load_workload(options.data)
-    whole = int(options.simulated_s)
-    count, each_s = (5, 60) if options.quick else (max(5, whole // 21_600), whole // max(5, whole // 21_600))
-    found = bare(workload, count, each_s)
+    found = bare(workload, *((5, 60) if options.quick else parted(options.simulated_s)))
     raw: dict[str, Any] = {"bare": found.pop("raw")}
     quick = options.quick
     longest = [20 if quick or n > 1000 else 300 for n in SIZES]
     parts: dict[str, Callable[[], Any]] = {
-        "telemetry": lambda: telemetry(workload, 3 if quick else count, 20 if quick else each_s),
+        "telemetry": lambda: telemetry(workload, *((3, 20) if quick else parted(options.telemetry_s))),
         "fluid": lambda: fluid(workload, 5, 600 if quick else 7200),
         "startup": lambda: startup(2 if quick else 5),
         "peer": lambda: peer(workload, 5, 300 if quick else 2000),
@@ -246,12 +250,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="minutes in the place of the week, within 50 s")
     parser.add_argument("--for", dest="simulated_s", default="7d", help="simulated time, bare and with telemetry")
+    parser.add_argument("--telemetry-for", dest="telemetry_s", help="simulated time with telemetry, where another")
     parser.add_argument("--data", type=Path, help="reference data; without it the load is generated")
     parser.add_argument("--report", type=Path, help="write JSON to this file")
     options = parser.parse_args()
-    options.simulated_s = Duration().convert(options.simulated_s, None, None)
-    text = json.dumps(measure(options), indent=2)
+    duration = Duration()
+    options.telemetry_s = duration.convert(options.telemetry_s or options.simulated_s, None, None)
+    options.simulated_s = duration.convert(options.simulated_s, None, None)
+    report = measure(options)
+    text = json.dumps(report, indent=2)
     print(text)
+    print(f"\nper CPU-second: {report['requests_per_cpu_s']:,} requests, {report['peer_ratio']} times the per-iteration peer's")
+    print(f"{report['gpu_seconds_per_cpu_s']:,} GPU-seconds, {report['fluid']['seconds_per_cpu_s']:,} seconds as flows")
+    print(f"telemetry and empty loop: {report['telemetry']['cpu_s'] / report['cpu_s']:.1f} times the bare week's CPU")
     if options.report:
         options.report.write_text(text + "\n")
 

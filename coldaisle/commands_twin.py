@@ -13,6 +13,8 @@ from contracts.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from twin.validate.agreement import Agreement
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of tables.")
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws units, tenants and requests.")
 CLASSES = ("SS", "SM", "SL", "MS", "MM", "ML", "LS", "LM", "LL")
@@ -126,10 +128,18 @@ def validate(only: tuple[str, ...], data: Path | None, report: Path | None, as_j
         raise InputError(f"--only {min(unknown)}: no such check; there are {', '.join(known)}")
     with _progress(Console(stderr=True)) as progress:
         found = agreement.run(data, only, progress)
-    result = {"agreements": agreement.as_json(found)}
+    result = {"agreements": agreement.as_json(plain(one) for one in found)}
     tell(result, report, as_json, lambda: twin_tables.agreement_tables(found))
     if any(one.outcome == "off" for one in found):
         raise SystemExit(1)
+
+
+def plain(one: "Agreement") -> "Agreement":
+    """Return the same with Python's own numbers: what was measured often comes as numpy's, which JSON does not know."""
+    import msgspec
+
+    numbers = {name: getattr(one, name) for name in ("measured", "published", "low", "high")}
+    return msgspec.structs.replace(one, **{name: None if n is None else float(n) for name, n in numbers.items()})
 
 
 @contextmanager

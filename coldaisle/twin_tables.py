@@ -1,7 +1,8 @@
 """What `coldaisle twin` says to people: tables of a run, of an operating point and of the agreement with what is known."""
 
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -86,8 +87,8 @@ def profile_tables(a: Answer) -> list[str | Table]:
     return [title, _facts(facts)]
 
 
-def agreement_tables(found: Iterable[Agreement]) -> list[str | Table]:
-    """Return the comparisons with published figures, one a line."""
+def agreement_tables(found: Sequence[Agreement]) -> list[str | Table]:
+    """Return the comparisons with published figures, one a line, and how many of them came out which way."""
     numbers = ("measured", "published")
     table = _table("Agreement with what is known", "figure", *numbers, "bound", "unit", "kind", "", "what", right=numbers)
     for one in found:
@@ -95,7 +96,8 @@ def agreement_tables(found: Iterable[Agreement]) -> list[str | Table]:
         outcome = f"[{colour}]{one.outcome}[/]" if colour else one.outcome
         what = one.detail if one.outcome == "skipped" else one.what
         table.add_row(one.name, _number(one.measured), _number(one.published), _bound(one), one.unit, one.kind, outcome, what)
-    return [table]
+    counts = Counter(one.outcome for one in found)
+    return [table, ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())]
 
 
 def _number(value: float | None) -> str:

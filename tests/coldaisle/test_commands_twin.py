@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -164,7 +165,7 @@ def test_an_operating_point_for_people(call: Call) -> None:
 
 
 GOOD = bounded("papers.good", "agrees", 1.5, kind="blind", low=1.0, high=2.0, unit="s")
-BAD = bounded("papers.bad", "does not", 3.0, kind="checked", high=2.0)
+BAD = bounded("papers.bad", "does not", np.float64(3.0), kind="checked", high=2.0)
 ABSENT = skipped("papers.absent", "needs a file")
 
 
