@@ -2,8 +2,8 @@
 
 An instrument with thousands of rows spends more on the way through a data frame than on measuring. Here each column goes
 straight into a compressed buffer of an Arrow IPC stream: the same rows as by `frame_of`, `check` and `encode`, for numpy
-arrays of the declared dtype and pyarrow arrays (NULLs, text). A text array that is the same object as in the frame before is
-not compressed again: names of things do not change, and would cost most. Whatever else comes takes the long way.
+arrays of the declared dtype and pyarrow arrays (NULLs, text). A pyarrow array that is the same object as in the frame before
+is not looked at again: names of things do not change, and would cost most. Whatever else comes takes the long way.
 
 The stream: a schema message, one record batch, its end. A record batch's header is a FlatBuffer of fixed shape, so it is
 packed as such (Arrow columnar format 1.x: Message.fbs, Schema.fbs).
@@ -11,7 +11,7 @@ packed as such (Arrow columnar format 1.x: Message.fbs, Schema.fbs).
 
 import struct
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -25,10 +25,12 @@ from ingest.validate import OLDEST
 
 _CODEC = pa.Codec("zstd", -1)
 """measurements get hardly smaller at a higher level, which takes several times as long; names would not at lz4"""
+_SMALL, _AS_IT_WAS = 4096, struct.pack("<q", -1)
+"""shorter buffers stay as they are: a thousand measurements take longer to compress than to send"""
 _NUMPY = {"ts": "datetime64[us]", "f64": "float64", "f32": "float32", "i64": "int64", "i32": "int32", "i16": "int16"}
 _ARROW = {"f64": pa.float64(), "f32": pa.float32(), "i64": pa.int64(), "i32": pa.int32(), "i16": pa.int16()}
 _TEXT = pa.large_string()
-_OLDEST = int(np.datetime64(OLDEST.replace(tzinfo=None), "us").astype(np.int64))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Packed = tuple[int, list[bytes]]
 """number of NULLs, and the compressed buffers (b"" = none) of a column"""
@@ -46,7 +48,7 @@ class _Plan(NamedTuple):
 
 
 _kept: dict[tuple[str, str], tuple[Any, Packed]] = {}
-"""(topic, column) -> the newest text array and what it became"""
+"""(topic, column) -> the newest pyarrow array and what it became"""
 
 
 def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest: datetime) -> bytes | None:
@@ -66,7 +68,7 @@ def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest
         elif isinstance(values, np.ndarray):
             one = _array(plan, values, latest)
         else:
-            one = _text(topic, plan, values) if plan.width == 0 else _nullable(plan, values)
+            one = _again(topic, plan, values)
         if one is None:
             return None
         packed.append(one)
@@ -100,7 +102,9 @@ def _array(plan: _Plan, values: NDArray[Any], latest: datetime) -> Packed | None
         return None
     if values.dtype.kind == "M":
         values = values.view(np.int64)
-        clean = np.minimum.reduce(values) >= _OLDEST and np.maximum.reduce(values) <= _micros(latest)  # NaT lies before all
+        clean = np.minimum.reduce(values) >= _micros(OLDEST) and np.maximum.reduce(values) <= _micros(
+            latest
+        )  # NaT lies before all
     else:
         clean = _within(plan.column, values)
     return (0, [b"", _compressed(values)]) if clean else None
@@ -128,27 +132,30 @@ def _within(column: Column, values: NDArray[Any]) -> bool:
     return bool(low <= least and most <= high and abs(least) < np.inf and abs(most) < np.inf)
 
 
-def _text(topic: str, plan: _Plan, array: Any) -> Packed | None:
-    """Pack text, or take what it became the last time if it is the same array: arrays never change."""
+def _again(topic: str, plan: _Plan, array: Any) -> Packed | None:
+    """Pack a pyarrow array, or take what it became the last time if it is the same: they never change."""
     key = (topic, plan.column.name)
     last = _kept.get(key)
     if last is not None and last[0] is array:
         return last[1]
+    packed = _text(plan, array) if plan.width == 0 else _nullable(plan, array)
+    if packed is not None:
+        _kept[key] = (array, packed)
+    return packed
+
+
+def _text(plan: _Plan, array: Any) -> Packed | None:
+    """Pack text; None as for `_nullable`."""
     nulls = array.null_count
     if array.type != _TEXT or (nulls and plan.column.required):
         return None
     valid, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, dtype=np.int64, count=len(array) + 1)
-    packed = (
-        nulls,
-        [
-            _compressed(valid.slice(0, -(-len(array) // 8))) if nulls else b"",
-            _compressed(ends),
-            _compressed(data.slice(0, int(ends[-1]))) if ends[-1] else b"",
-        ],
-    )
-    _kept[key] = (array, packed)
-    return packed
+    return nulls, [
+        _compressed(valid.slice(0, -(-len(array) // 8))) if nulls else b"",
+        _compressed(ends),
+        _compressed(data.slice(0, int(ends[-1]))) if ends[-1] else b"",
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -164,14 +171,15 @@ def _nothing(width: int, rows: int) -> Packed | None:
 
 
 def _compressed(buffer: Any) -> bytes:
-    """A buffer of the body: its length, then itself compressed."""
+    """A buffer of the body: its length, then itself compressed; -1 before one that is as it was."""
     size = buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer) if isinstance(buffer, bytes) else buffer.size
+    if size <= _SMALL:
+        return _AS_IT_WAS + (buffer.tobytes() if isinstance(buffer, np.ndarray) else bytes(buffer))
     return struct.pack("<q", size) + bytes(_CODEC.compress(buffer, asbytes=True))
 
 
-@lru_cache(maxsize=8)
 def _micros(at: datetime) -> int:
-    return int(np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us").astype(np.int64))
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 @cache

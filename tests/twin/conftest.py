@@ -18,7 +18,9 @@ def workload() -> Workload:
 
 @pytest.fixture
 def make_world(workload: Workload) -> Callable[..., World]:
-    """A world of 2 x 8 servers with nothing lost and limits in proportion; keywords override the scenario."""
+    """A world of 2 x 8 servers with nothing lost and limits in proportion; keywords override the scenario.
+
+    What tests rely on is said here: the demo may be tuned without them."""
 
     def make(seed: int = 3, **overrides: Any) -> World:
         small: dict[str, Any] = {
@@ -28,6 +30,8 @@ def make_world(workload: Workload) -> Callable[..., World]:
             "row_limit_w": 60e3,
             "aisle_limit_cfm": 20e3,
             "warm_s": 30,
+            "tp": 8,
+            "peak_rps": 2.0,
         }
         return World(load("normal", **(small | overrides)), workload, seed)
 

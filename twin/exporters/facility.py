@@ -7,12 +7,11 @@ from numpy.typing import NDArray
 
 from twin.events import Down
 from twin.exporters.base import TwinExporter
-from twin.exporters.instruments import Column, Sensors, chosen, numbers, text
+from twin.exporters.instruments import Column, Sensors, numbers, text
 from twin.world import World
 
 Floats = NDArray[np.float64]
 
-OK, LOST, NONE = range(3)
 WEATHER_S = 60
 """a weather station tells so often"""
 
@@ -42,7 +41,6 @@ class FacilityExporter(TwinExporter):
         kinds = [kind for kind, names in units.items() for _ in names]
         self._kind, self._unit = text(kinds), text([name for names in units.values() for name in names])
         self._source = text(["meter" if kind == "row" else None for kind in kinds])
-        self._states = text(["ok", "lost", None])
         self._down, self._state = world.down, self._state_of(world.down)
         self._outside = (-WEATHER_S, np.nan)
         self._rows = len(kinds)
@@ -79,9 +77,7 @@ class FacilityExporter(TwinExporter):
 
     def _state_of(self, d: Down) -> Column:
         """Rows, aisles and the site have none."""
-        t = self._world.topology
-        rows, aisles, site = (np.full(n, NONE) for n in (len(t.rows), len(t.aisles), 1))
-        return chosen(
-            self._states,
-            np.concatenate([rows, d.pdus, d.upses, d.ahus, aisles, d.cooling_devices, d.chillers, site]).astype(int),
-        )
+        t, units = self._world.topology, (d.pdus, d.upses, d.ahus, d.cooling_devices, d.chillers)
+        pdus, upses, ahus, devices, chillers = (["lost" if lost else "ok" for lost in flags] for flags in units)
+        none: list[str | None] = [None]
+        return text(none * len(t.rows) + pdus + upses + ahus + none * len(t.aisles) + devices + chillers + none)

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from twin.draws import per_server
 from twin.events import SensorFault
+from twin.exporters.kernels import numbered, spelt
 from twin.sensors import Memory, Readings, apply, degrees, faults_at, inlet
 from twin.world import World
 
@@ -67,9 +68,34 @@ def text(values: Sequence[str | None]) -> Column:
     return cast(Column, pa.array(values, pa.large_string()))  # it has a length and positions: all that a column needs
 
 
-def chosen(names: Column, positions: NDArray[Any]) -> Column:
-    """Return the names at some positions."""
-    return cast(Column, cast(Any, names).take(pa.array(positions)))
+def kept(values: NDArray[Any]) -> Column:
+    """Return a column of numbers that never change; keep it, as `text`. NULL where a value is NaN."""
+    column = numbers(values, values.dtype)
+    return cast(Column, pa.array(column)) if isinstance(column, np.ndarray) else column
+
+
+class Names:
+    """Names to choose from."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """At least one."""
+        _, starts, letters = pa.array(names, pa.large_string()).buffers()
+        self._starts = np.frombuffer(starts, dtype=np.int64)[: len(names) + 1]
+        self._letters = np.frombuffer(letters, dtype=np.uint8)
+
+    def at(self, positions: NDArray[Any]) -> Column:
+        """Return a text column of the names at these positions."""
+        return _text(*spelt(positions.astype(np.int64), self._starts, self._letters))
+
+
+def numbered_text(prefix: str, first: int, step: int, count: int) -> Column:
+    """Return a text column of `prefix` with `count` numbers from `first` on, twelve digits each."""
+    return _text(*numbered(np.frombuffer(prefix.encode(), dtype=np.uint8), first, step, count, 12))
+
+
+def _text(ends: NDArray[np.int64], letters: NDArray[np.uint8]) -> Column:
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(letters)]
+    return cast(Column, pa.Array.from_buffers(pa.large_string(), len(ends) - 1, buffers))
 
 
 def numbers(values: NDArray[Any], dtype: DTypeLike = np.float32) -> Column:
@@ -79,21 +105,3 @@ def numbers(values: NDArray[Any], dtype: DTypeLike = np.float32) -> Column:
     if not missing.any():
         return flat.astype(dtype)
     return cast(Column, pa.array(np.where(missing, 0, flat).astype(dtype), mask=missing))
-
-
-_FOUR = np.frombuffer("".join(f"{k:04d}" for k in range(10_000)).encode(), dtype=np.uint8).reshape(-1, 4)
-
-
-def numbered(prefix: str, numbers: NDArray[np.int64]) -> Column:
-    """Return `prefix` with each of the numbers, in twelve digits."""
-    lead, parts = np.frombuffer(prefix.encode(), dtype=np.uint8), 3
-    letters = np.empty((len(numbers), len(lead) + 4 * parts), dtype=np.uint8)
-    letters[:, : len(lead)] = lead
-    rest = numbers
-    for k in range(parts):
-        rest, four = np.divmod(rest, len(_FOUR))
-        end = letters.shape[1] - 4 * k
-        letters[:, end - 4 : end] = _FOUR[four]
-    ends = np.arange(len(numbers) + 1, dtype=np.int64) * letters.shape[1]
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(letters)]
-    return cast(Column, pa.Array.from_buffers(pa.large_string(), len(numbers), buffers))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.exporters.base import TwinExporter
-from twin.exporters.instruments import Column, Sensors, chosen, numbered, numbers, text
+from twin.exporters.instruments import Column, Names, Sensors, numbered_text, numbers
 from twin.world import World
 
 
@@ -24,28 +24,28 @@ class RequestsExporter(TwinExporter):
         self._sample = sample
         self._seen = 0
         t = world.topology
-        self._node = text([server.name for server in t.servers])
-        self._endpoint = text([e.name for e in t.endpoints])
-        self._model = text([e.model for e in t.endpoints])
-        self._status = text(["rejected", "ok"])
+        self._node = Names([server.name for server in t.servers])
+        self._endpoint = Names([e.name for e in t.endpoints])
+        self._model = Names([e.model for e in t.endpoints])
+        self._status = Names(["rejected", "ok"])
         self._prefix = f"{world.scenario.name}-{world.seed}-"
 
     def _read(self) -> dict[str, Column]:
         ended = self._ended()
         first = (-self._seen) % self._sample
         f = ended[first :: self._sample].copy()
-        number = np.arange(self._seen + first, self._seen + len(ended), self._sample)
+        ids = numbered_text(self._prefix, self._seen + first, self._sample, len(f))
         self._seen += len(ended)
         endpoint, output, served = f["endpoint"].copy(), f["output"].copy(), np.isfinite(f["first_s"])
         decoded = f["end_s"] - f["first_s"]
         return {
             "ts": self._at(f["end_s"]),
-            "request_id": numbered(self._prefix, number),
-            "endpoint": chosen(self._endpoint, endpoint),
-            "model": chosen(self._model, endpoint),
-            "node": chosen(self._node, self._world.fleet.instance_server[f["instance"]]),
+            "request_id": ids,
+            "endpoint": self._endpoint.at(endpoint),
+            "model": self._model.at(endpoint),
+            "node": self._node.at(self._world.fleet.instance_server[f["instance"]]),
             "received_at": self._at(f["arrival_s"]),
-            "status": chosen(self._status, served.astype(np.int32)),
+            "status": self._status.at(served),
             "prompt_tokens": f["prompt"].copy(),
             "output_tokens": output * served,
             "cached_tokens": f["cached"] * served,
