@@ -1,4 +1,4 @@
-"""One instance alone, iteration by iteration: for profiles and tables of configurations, not for fleets.
+"""One instance alone, every iteration exact: for profiles and tables of configurations, not for fleets.
 
 The semantics are the engine's (`twin.batching`) with one priority, an endless queue, nothing cached and a clock that stays.
 """
@@ -81,7 +81,12 @@ def _serve(lane: _Lane, p: Any, mhz: float, first_s: Floats, end_s: Floats, sums
             sums[_ENERGY] += (lane.at_s[lane.n[_NEXT]] - now) * p.loaded_w
             now = lane.at_s[lane.n[_NEXT]]
         tokens = _chunked(lane, p, now) if p.chunked else _prefill_first(lane, p, now)
-        now = _finish(lane, now + _run(lane, p, mhz, tokens, sums), tokens == 0 or p.chunked, first_s, end_s)
+        if tokens > 0:
+            now += _run(lane, p, mhz, tokens, sums)
+            _finish(lane, now, 1 if p.chunked else 0, first_s, end_s)
+        else:
+            steps, now = _decode(lane, p, mhz, now, _most(lane, p, now), sums)
+            _finish(lane, now, steps, first_s, end_s)
     sums[_SPAN] = now - begin
 
 
@@ -182,8 +187,47 @@ def _make_room(lane: _Lane, p: Any) -> bool:
 
 
 @kernel
+def _most(lane: _Lane, p: Any, now: float) -> int:
+    """Decode steps until something else can happen, but for an arrival: the first end, or the KV cache full."""
+    if lane.n[_RUNNING] < p.batch_limit and _head(lane, p, now) >= 0:
+        return 1
+    steps = np.int64(1 << 62)
+    for j in range(lane.n[_RUNNING]):
+        r = lane.running[j]
+        if lane.left[r] > 0:
+            return 1
+        steps = min(steps, lane.output[r] - lane.made[r])
+    room = (p.kv_blocks - _used(lane, 1)) // lane.n[_RUNNING] * BLOCK_TOKENS
+    return max(1, min(steps, room))
+
+
+@kernel
+def _decode(lane: _Lane, p: Any, mhz: float, now: float, most: int, sums: Floats) -> tuple[int, float]:
+    """Account for up to `most` decode steps, ended by an arrival that could be admitted; return the steps and their end."""
+    batch, context = 0, 0
+    for j in range(lane.n[_RUNNING]):
+        r = lane.running[j]
+        if lane.left[r] == 0:
+            batch += 1
+            context += lane.prompt[r] + lane.made[r]
+    arrival = np.inf
+    if lane.n[_RUNNING] < p.batch_limit and lane.n[_NEXT] < len(lane.at_s):
+        arrival = lane.at_s[lane.n[_NEXT]]
+    slow, begin, steps = relative_time(p, mhz, DECODE), now, 0
+    while steps < most and (steps == 0 or now < arrival):
+        now += (p.d0 + p.d1 * batch + p.d2 * context) * slow
+        context += batch
+        steps += 1
+    decode_w = p.decode_base_w + p.decode_span_w * batch / (batch + p.decode_half_batch)
+    sums[_ENERGY] += (now - begin) * decode_w * relative_power(p, mhz)
+    sums[_DECODE_S] += now - begin
+    sums[_BATCH] += (now - begin) * batch
+    return steps, now
+
+
+@kernel
 def _run(lane: _Lane, p: Any, mhz: float, tokens: int, sums: Floats) -> float:
-    """Account for an iteration; return its s."""
+    """Account for an iteration with prompts (chunked: decoding requests beside them); return its s."""
     batch, context, squares = 0, 0, 0.0
     for j in range(lane.n[_RUNNING]):
         r = lane.running[j]
@@ -191,15 +235,13 @@ def _run(lane: _Lane, p: Any, mhz: float, tokens: int, sums: Floats) -> float:
         if lane.left[r] == 0:
             batch += 1
             context += length
-        elif tokens > 0:
+        else:
             done = float(length - lane.left[r])
             squares += (done + lane.parts[j]) ** 2 - done**2
-    if tokens > 0 and not p.chunked:
+    if not p.chunked:
         batch, squares = 0, float(tokens) ** 2
     decode_s = (p.d0 + p.d1 * batch + p.d2 * context) * relative_time(p, mhz, DECODE) if batch > 0 else 0.0
-    prefill_s = 0.0
-    if tokens > 0:
-        prefill_s = ((0.0 if batch > 0 else p.p0) + p.p1 * tokens + p.p2 * squares) * relative_time(p, mhz, PREFILL)
+    prefill_s = ((0.0 if batch > 0 else p.p0) + p.p1 * tokens + p.p2 * squares) * relative_time(p, mhz, PREFILL)
     decode_w = p.decode_base_w + p.decode_span_w * batch / (batch + p.decode_half_batch)
     sums[_ENERGY] += (prefill_s * p.prefill_w + decode_s * decode_w) * relative_power(p, mhz)
     sums[_PREFILL_S] += prefill_s
@@ -209,24 +251,22 @@ def _run(lane: _Lane, p: Any, mhz: float, tokens: int, sums: Floats) -> float:
 
 
 @kernel
-def _finish(lane: _Lane, now: float, decodes: bool, first_s: Floats, end_s: Floats) -> float:
-    """The end of an iteration: tokens are there, and who has all of them leaves."""
+def _finish(lane: _Lane, now: float, steps: int, first_s: Floats, end_s: Floats) -> None:
+    """The end of one iteration, or of `steps` decode steps: tokens are there, and who has all of them leaves."""
     kept = 0
     for j in range(lane.n[_RUNNING]):
         r = lane.running[j]
-        token = decodes and lane.left[r] == 0
-        if lane.left[r] > 0:
+        if lane.left[r] == 0:
+            lane.made[r] += steps
+        else:
             lane.left[r] -= lane.parts[j]
-            token = lane.left[r] == 0
-        lane.parts[j] = 0
-        if token:
-            lane.made[r] += 1
-            if lane.made[r] == 1:
+            lane.made[r] += 1 if lane.left[r] == 0 else 0
+            if lane.made[r] == 1 and lane.left[r] == 0:
                 first_s[r] = now
+        lane.parts[j] = 0
         if lane.made[r] == lane.output[r]:
             end_s[r] = now
         else:
             lane.running[kept] = r
             kept += 1
     lane.n[_RUNNING] = kept
-    return now
