@@ -43,7 +43,7 @@ def test_a_calibration_that_lacks_the_model_serves_its_own_of_the_same_paralleli
     (service,) = resized("azure-week", calibration="llama2-70b-2023").services
     assert (service.model, service.tp, service.peak_rps) == ("llama2-70b", 4, 1.4)
     plain = resized("normal", calibration="modern")
-    assert (plain.model, plain.tp, plain.quantisation) == ("llama3.1-70b", 8, "fp16")
+    assert (plain.model, plain.tp, plain.quantisation) == ("llama3.1-70b", load("normal").tp, "fp16")
 
 
 def test_a_calibration_that_has_the_model_changes_nothing_else() -> None:
