@@ -18,7 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "twin": {"contracts"},
     "dashboard": {"contracts"},
     "control": {"contracts", "forecast", "policies", "actuators"},
-    "coldaisle": {"contracts", "sql", "control", *STAGES},
+    "studies": {"contracts", "control", *STAGES},
+    "coldaisle": {"contracts", "sql", "control", "studies", *STAGES},
 }
 
 

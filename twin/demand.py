@@ -4,18 +4,22 @@ Slow wander is a sum of waves with random periods and phases, so that it has a v
 back-filled past and the run see one process. What is asked never depends on what control does (paired runs)."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.workload import Workload
-from twin import events, recorded
+from twin import events
 from twin.arrivals import Block, Lengths, by_endpoint, draw
 from twin.fleet import Fleet
 from twin.scenario import Scenario
 from twin.services import Service
 from twin.tenancy import customer_levels
 from twin.tenants import evenly
+
+if TYPE_CHECKING:
+    from twin import recorded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,6 +46,13 @@ class Wander:
         self._amplitude = amplitude * np.sqrt(2.0) / np.sqrt((amplitude**2).sum(axis=1, keepdims=True))
         self._omega = 2 * np.pi / period_s
         self._phase = rng.uniform(0, 2 * np.pi, (count, WAVES))
+
+    def more(self, count: int, rng: np.random.Generator) -> None:
+        """Add series."""
+        other = Wander(count, rng)
+        self._amplitude = np.concatenate([self._amplitude, other._amplitude])
+        self._omega = np.concatenate([self._omega, other._omega])
+        self._phase = np.concatenate([self._phase, other._phase])
 
     def at(self, seconds: Floats) -> Floats:
         """[T, count] values at `seconds` [T]."""
@@ -74,11 +85,33 @@ class Demand:
         self.lengths = _lengths(workload, [fleet.services[k] for k in fleet.endpoint_service], seed)
         self._curve_min, self._curve = _day_normalised(scenario, workload)
         self._weather_shift_c = scenario.outside_c - float(self._weather(np.zeros(1))[0])
-        self._requests = (
-            recorded.Requests(scenario.recorded_requests, fleet, scenario.start) if scenario.recorded_requests else None
-        )
-        self._power = recorded.Power(scenario.recorded_power, fleet, scenario.start) if scenario.recorded_power else None
-        self._outside = recorded.Outside(scenario.recorded_outside, scenario.start) if scenario.recorded_outside else None
+        self._requests: recorded.Requests | None = None
+        self._power: recorded.Power | None = None
+        self._outside: recorded.Outside | None = None
+        self._read(scenario, fleet)
+
+    def _read(self, scenario: Scenario, fleet: Fleet) -> None:
+        """Read what the scenario has recorded."""
+        if not (scenario.recorded_requests or scenario.recorded_power or scenario.recorded_outside):
+            return
+        from twin import recorded  # polars; most runs need none
+
+        if scenario.recorded_requests:
+            self._requests = recorded.Requests(scenario.recorded_requests, fleet, scenario.start)
+        if scenario.recorded_power:
+            self._power = recorded.Power(scenario.recorded_power, fleet, scenario.start)
+        if scenario.recorded_outside:
+            self._outside = recorded.Outside(scenario.recorded_outside, scenario.start)
+
+    def adopt(self, fleet: Fleet, customer: int = -1, peak_level: float = 0.0) -> None:
+        """Let the opaque tenants of `fleet` ask from now on; `customer`, when it is new, keeps its GPUs around `peak_level`."""
+        self._fleet = fleet
+        while customer >= len(self._level):
+            rng = np.random.Generator(np.random.PCG64([self._seed, 12, len(self._level)]))
+            self._customer_wander.more(1, rng)
+            self._daily_phase = np.append(self._daily_phase, rng.uniform(0, 2 * np.pi))
+            self._level = np.append(self._level, peak_level)
+            self._hot = np.append(self._hot, peak_level >= self._scenario.iaas_hot_level)
 
     def rates(self, seconds: Floats) -> Floats:
         """[T, endpoints] expected requests/s at `seconds` [T]."""

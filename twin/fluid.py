@@ -216,7 +216,7 @@ class Fluid:
 
 
 def _flow(scenario: Scenario, fleet: Fleet) -> Flow:
-    found, of = made.points(scenario, fleet)
+    found, of = made.points(scenario, fleet, {})
     count = len(of)
     size = np.bincount(fleet.instance_endpoint, minlength=max(1, len(fleet.topology.endpoints)))
     return Flow(

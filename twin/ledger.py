@@ -72,8 +72,8 @@ def slo_holds(led: Ledger) -> Bools:
 
 
 @bare
-def note(led: Ledger, second: int, u: Units, s: State, row_w: Floats, b: Book, endpoint: Ints, cap_mhz: Floats, brake_mhz: Floats,
-         for_heat: Bools, held: bool, capped: bool) -> None:  # fmt: skip
+def note(led: Ledger, second: int, u: Units, s: State, row_w: Floats, b: Book, endpoint: Ints, cap_mhz: Floats,
+         brake_mhz: Floats, for_heat: Bools, held: bool, capped: bool) -> None:  # fmt: skip
     """Take the second that ends at `second`; row_w [R] is its mean power; `held` = some GPU is in slowdown
     or shut down, `capped` = some cap is in force."""
     _window(led, second, b)

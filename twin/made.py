@@ -1,7 +1,9 @@
 """A fleet as the kernels take it: instances, operating points, plant, tenants, scratch."""
 
+from collections.abc import Mapping
 from math import inf
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from contracts.topology import Topology
 from twin import models, plant
 from twin.batching.book import Book
 from twin.batching.route import router, set_weights
-from twin.batching.state import WORK, Instances, Log, Records
+from twin.batching.state import WORK, Instances, Log, Records, grown
 from twin.draws import per_server
 from twin.events import Down
 from twin.fleet import Fleet, units
@@ -18,6 +20,7 @@ from twin.plant import Supply
 from twin.plant.tree import Feeds, drawn
 from twin.points import Point, table
 from twin.scenario import Scenario
+from twin.services import Service
 from twin.tenancy import present
 from twin.tenants import point
 
@@ -27,14 +30,26 @@ METERS_S = 3600
 """seconds that the row meters remember"""
 
 
-def points(scenario: Scenario, fleet: Fleet) -> tuple[tuple[Point, ...], Ints]:
-    """Return the operating points in use, and which each instance [I] runs."""
-    kind = fleet.server_hardware[fleet.instance_server]
-    pairs = sorted(set(zip(fleet.instance_service.tolist(), kind.tolist(), strict=True)))
-    place = {pair: i for i, pair in enumerate(pairs)}
-    found = tuple(point(scenario, fleet.services[s], fleet.profiles[k].gpu) for s, k in pairs)
-    of = np.array([place[pair] for pair in zip(fleet.instance_service.tolist(), kind.tolist(), strict=True)], dtype=np.int64)
-    return found, of
+def points(scenario: Scenario, fleet: Fleet, batch_limits: Mapping[int, int]) -> tuple[tuple[Point, ...], Ints]:
+    """Return the operating points in use, and which each instance [I] runs. `batch_limits` by server, where it is less."""
+    server = fleet.instance_server
+    kind = fleet.server_hardware[server]
+    limit = [batch_limits.get(i, scenario.batch_limit) for i in server.tolist()]
+    keys = list(zip(fleet.instance_service.tolist(), kind.tolist(), limit, strict=True))
+    place = {key: i for i, key in enumerate(sorted(set(keys)))}
+    found = tuple(_point(scenario, fleet.services[s], fleet.profiles[k].gpu, most) for s, k, most in place)
+    return found, np.array([place[key] for key in keys], dtype=np.int64)
+
+
+def _point(scenario: Scenario, service: Service, gpu: str, batch_limit: int) -> Point:
+    """The operating point with the scenario's scheduler: batch, tokens of an iteration, chunked or not."""
+    measured = point(scenario, service, gpu)
+    return msgspec.structs.replace(
+        measured,
+        batch_limit=min(batch_limit, measured.batch_limit),
+        token_budget=scenario.prefill_tokens,
+        chunked=measured.chunked if scenario.chunked is None else scenario.chunked,
+    )
 
 
 def packed(found: tuple[Point, ...]) -> Records:
@@ -47,9 +62,11 @@ def slo_s(topology: Topology) -> Floats:
     return np.array([[e.ttft_slo_s, e.tbt_slo_s] for e in topology.endpoints], dtype=np.float64).reshape(-1, 2)
 
 
-def serving(scenario: Scenario, fleet: Fleet, instances: Instances, book: Book, log: Log, room: int) -> Serving:
-    """Return the instances on their servers; `room` = requests that may be routed at once."""
-    found, of = points(scenario, fleet)
+def serving(
+    scenario: Scenario, fleet: Fleet, instances: Instances, book: Book, log: Log, room: int, batch_limits: Mapping[int, int]
+) -> Serving:
+    """Return the instances on their servers, all routed alike; `room` = requests that may be routed at once."""
+    found, of = points(scenario, fleet, batch_limits)
     instances.inst["point"] = of
     instances.inst["endpoint"] = fleet.instance_endpoint
     count = len(of)
@@ -75,6 +92,24 @@ def serving(scenario: Scenario, fleet: Fleet, instances: Instances, book: Book, 
         pick=np.zeros((4, room), dtype=np.int32),
         start=np.zeros(count + 1, dtype=np.int64),
     )
+
+
+def refitted(scenario: Scenario, fleet: Fleet, old: Serving, batch_limits: Mapping[int, int], at_s: float) -> Serving:
+    """Return the instances of a fleet that has changed; those that stay go on as they stand at `at_s`."""
+    found, _ = points(scenario, fleet, batch_limits)
+    state = grown(old.s, len(fleet.instance_server), max(p.batch_limit for p in found), at_s)
+    new = serving(scenario, fleet, state, old.book, old.log, old.pick.shape[1], batch_limits)
+    new.router.at[:] = old.router.at
+    return new
+
+
+def more_weights(weights: Floats, fleet: Fleet) -> Floats:
+    """Return weights with those of added instances: the mean of their endpoint."""
+    old = len(weights)
+    endpoints = len(fleet.topology.endpoints)
+    size = np.bincount(fleet.instance_endpoint[:old], minlength=endpoints)
+    mean = np.bincount(fleet.instance_endpoint[:old], weights, minlength=endpoints) / np.maximum(1, size)
+    return np.concatenate([weights, mean[fleet.instance_endpoint[old:]]])
 
 
 def tenants(fleet: Fleet) -> Tenants:

@@ -2,7 +2,6 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -21,15 +20,19 @@ from twin.events import Down, down, next_change_s
 from twin.fluid import Fluid
 from twin.ledger import ledger
 from twin.live import seconds
+from twin.machines import Machines, Moves
 from twin.parts import Asked
 from twin.parts import Caps as InForce
 from twin.scenario import Scenario
 from twin.score import Score, score
+from twin.tenancy import Depart, Placement, first_fit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 LOG_ROWS = 1 << 18
 """requests that may end in one go while somebody reads them"""
+DRAIN_LOOK_S = 5
+"""who drains is looked at so often"""
 KEPT_S = 3600
 """seconds for which they are kept for a reader that comes late"""
 SETTLE_S, SETTLE_STEP_S = 3600, 5
@@ -55,12 +58,12 @@ class World:
         self.second = -scenario.warm_s
         self._events = scenario.happenings()
         self.site = made.site(self.fleet)
-        found, _ = made.points(scenario, self.fleet)
+        found, _ = made.points(scenario, self.fleet, {})
         batch = max((p.batch_limit for p in found), default=1)
         count = len(self.fleet.instance_server)
         empty = instances(count, batch, scenario.queue_limit, float(self.second))
         record = book(made.slo_s(self.topology), (255, 1023), (99, 349))  # classes of DynamoLLM's Table IV
-        self.serving = made.serving(scenario, self.fleet, empty, record, log(LOG_ROWS if logged else 0), 1 << 16)
+        self.serving = made.serving(scenario, self.fleet, empty, record, log(LOG_ROWS if logged else 0), 1 << 16, {})
         self._logged = logged
         self.weights = self.equal_weights()
         self.caps = Caps(self.fleet.power_factor.shape)
@@ -71,6 +74,13 @@ class World:
         self.ended: deque[tuple[int, Records]] = deque()
         """(second, ENDED rows) of the newest KEPT_S seconds, when logged"""
         self._asked: tuple[int, Asked] | None = None
+        self.machines = Machines(self.fleet, seed)
+        self.placement: Placement = first_fit
+        """chooses the server of a machine that arrives"""
+        self.batch_limits: dict[int, int] = {}
+        """server -> requests that each of its instances may run, where it is less than they can"""
+        self._moves = Moves(scenario, self.fleet, seed)
+        self._taking = self.machines.takes(0.0)
         self._settle()
 
     @property
@@ -108,7 +118,7 @@ class World:
         """Route by `weights` [I] >= 0 from now on; within an endpoint they count relative to each other."""
         with self.lock:
             self.weights = np.asarray(weights, dtype=np.float64)
-            set_weights(self.serving.router, self.weights)
+            set_weights(self.serving.router, self.weights * self._taking)
 
     def row_power(self, after: int) -> Floats:
         """[T, R] mean power of the rows in each second after `after` (as far back as the meters remember)."""
@@ -150,12 +160,13 @@ class World:
 
     def _live(self, target: int, *, counted: bool) -> None:
         """Go on to `target`, or to the next moment at which something changes from outside."""
+        self._move()
         asked = self._ask()
         mhz = self.caps.in_force(self.second)
         in_force = InForce(mhz, self.caps.for_heat, bool(np.isfinite(mhz).any()))
         self._lose()
         until = min(target, int(asked.start_s) + BLOCK_S, self.caps.next_change(self.second))
-        until = min(until, self._same_until)
+        until = min(until, self._same_until, self._next_move())
         lived = seconds(
             self.serving, asked, self.site, in_force, self.ledger, self.second, until - self.second, self.step_s, counted
         )
@@ -181,6 +192,46 @@ class World:
                 asked.cursor[e] += np.searchsorted(own, self.second)
             self._asked = (number, asked)
         return self._asked[1]
+
+    def _move(self) -> None:
+        """Let machines come, go and become ready."""
+        before = self.machines.fleet
+        for move in self._moves.due(self.second):
+            if isinstance(move, Depart):
+                self.machines.depart(move.vm)
+            elif (server := self.placement(move, self.machines.free())) >= 0:
+                self.machines.arrive(move, server, float(self.second))
+                if move.kind == "iaas":
+                    self.demand.adopt(self.machines.fleet, move.owner, move.peak_level)
+        if self.machines.unsettled:
+            inst = self.serving.s.inst
+            held = sum(inst[name] for name in ("decoding", "fresh", "coming", "waiting_low", "waiting_high"))
+            self.machines.drained(self.serving.server[(held > 0) & self.serving.present], float(self.second))
+        if self.machines.fleet is not before:
+            self.refit()
+        taking = self.machines.takes(float(self.second))
+        if not np.array_equal(taking, self._taking):
+            self._taking = taking
+            set_weights(self.serving.router, self.weights * taking)
+
+    def _next_move(self) -> int:
+        """The second at which machines are to be looked at again."""
+        soonest = min(self._moves.next_s(), self.machines.next_s(float(self.second)))
+        if self.machines.unsettled:
+            soonest = min(soonest, self.second + DRAIN_LOOK_S)
+        return max(self.second + 1, made.forever(soonest))
+
+    def refit(self) -> None:
+        """Bring everything into line with a fleet or knobs that have changed."""
+        old, fleet = self.serving, self.machines.fleet
+        self.fleet, self.topology = fleet, fleet.topology
+        self.demand.adopt(fleet)
+        self.serving = made.refitted(self.scenario, fleet, old, self.batch_limits, float(self.second))
+        self.site = self.site._replace(tenants=made.tenants(fleet))
+        self.site.nominal_w[:] = self.site.tenants.idle_w[:, None]
+        self.weights = made.more_weights(self.weights, fleet)
+        self._taking = self.machines.takes(float(self.second))
+        set_weights(self.serving.router, self.weights * self._taking)
 
     def _check_room(self, coming: int) -> None:
         """Make room for what may be routed within a stride; ColdaisleError where the instances cannot hold it."""
@@ -210,8 +261,3 @@ class World:
             while self.ended[0][0] <= self.second - KEPT_S:
                 self.ended.popleft()
         rows.total[0] = 0
-
-
-def lost(names: Sequence[str], flags: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Return the names whose flag is set."""
-    return tuple(name for name, flag in zip(names, flags.tolist(), strict=True) if flag)

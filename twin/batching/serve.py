@@ -14,7 +14,7 @@ from twin.batching.state import NOBODY, Instances, Log, Record, Records
 from twin.compiled import bare, seldom
 
 
-@bare
+@seldom
 def serve(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, w: Records) -> None:
     """Bring instance i from `from_s` to `until_s` and add what it does to the slices of 1 s in `w` [slices, I].
 

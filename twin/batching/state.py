@@ -144,3 +144,18 @@ def instances(count: int, batch: int, queue: int, at_s: float) -> Instances:
 def log(rows: int) -> Log:
     """Return an empty log with room for so many requests."""
     return Log(np.zeros(1, dtype=np.int64), np.zeros(rows, dtype=ENDED))
+
+
+def grown(s: Instances, count: int, batch: int, at_s: float) -> Instances:
+    """Return the state with room for `count` instances and `batch` places; the new ones are empty and stand at `at_s`."""
+    old = len(s.inst)
+    inst = np.zeros(count, dtype=INSTANCE)
+    inst[:old] = s.inst
+    inst["at_s"][old:] = at_s
+    inst["soon_s"][old:] = np.inf
+    inst["decode_slow"][old:] = inst["prefill_slow"][old:] = 1.0
+    due = np.zeros((count, max(batch, s.due.shape[1])), dtype=np.int64)
+    due[:old, : s.due.shape[1]] = s.due
+    requests: Records = np.zeros(len(s.requests) + (count - old) * (batch + int(s.limit[0])), dtype=s.requests.dtype)
+    requests[: len(s.requests)] = s.requests
+    return s._replace(inst=inst, due=due, requests=requests)
