@@ -198,7 +198,7 @@ def _most(lane: _Lane, p: Any, now: float) -> int:
             return 1
         steps = min(steps, lane.output[r] - lane.made[r])
     room = (p.kv_blocks - _used(lane, 1)) // lane.n[_RUNNING] * BLOCK_TOKENS
-    return max(1, min(steps, room))
+    return int(max(1, min(steps, room)))
 
 
 @kernel
