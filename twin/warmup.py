@@ -11,11 +11,9 @@ from datetime import timedelta
 import numpy as np
 
 from contracts.workload import Workload
-
 from twin.compiled import CACHE
 from twin.demand import DAY_MIN, WEEK_MIN
 from twin.scenario import load
-
 
 COUNT = 2
 
