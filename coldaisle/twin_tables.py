@@ -81,7 +81,7 @@ def profile_tables(a: Answer) -> list[str | Table]:
         "TTFT": f"{a.ttft_p50_s:.3f} s p50, {a.ttft_p99_s:.3f} s p99",
         "TBT": f"{a.tbt_p50_s:.4f} s p50, {a.tbt_p99_s:.4f} s p99",
         "latency": f"{a.latency_s:.2f} s from arrival to last token, mean",
-        "batch": f"{a.batch:.1f} requests decode together, mean; {min(1.0, a.busy):.0%} of the time busy",
+        "batch": f"{a.batch:.1f} requests run together, mean; {min(1.0, a.busy):.0%} of the time busy",
         "hottest GPU": f"{a.gpu_c:.1f} degC, settled",
     }
     return [title, _facts(facts)]

@@ -50,8 +50,7 @@ class Simulated(NamedTuple):
     span_s: float
     busy_s: float
     batch_s: float
-    """integral of the decoding requests over decode time"""
-    decode_s: float
+    """integral of the running requests over busy time"""
 
 
 class OperatingPoint(NamedTuple):
@@ -66,7 +65,7 @@ class OperatingPoint(NamedTuple):
     latency_s: float
     """mean from arrival to last token"""
     batch: float
-    """decoding requests, mean over decode time"""
+    """running requests, mean over busy time"""
     busy: float
     """share of time in iterations"""
     gpu_c: float
@@ -89,8 +88,7 @@ def simulate(point: Point, arrivals: solo.Arrivals, mhz: float) -> Simulated:
         energy_j=served.energy_j,
         span_s=served.span_s,
         busy_s=served.prefill_s + served.decode_s,
-        batch_s=served.batch * served.decode_s,
-        decode_s=served.decode_s,
+        batch_s=served.batch * (served.prefill_s + served.decode_s),
     )
 
 
@@ -143,7 +141,7 @@ def summary(
     tbt_s = tbt_s[~np.isnan(tbt_s)]
     if len(ttft_s) == 0:
         raise ValueError(f"{point.label}: no request arrived: a longer run or a higher rate is needed")
-    span_s, decode_s = sum(run.span_s for run in runs), sum(run.decode_s for run in runs)
+    span_s, busy_s = sum(run.span_s for run in runs), sum(run.busy_s for run in runs)
     gpu_w = sum(run.energy_j for run in runs) / span_s
     gpu_c, server_w = settled(server, gpu_w, inlet_c)
     ttft_p50, ttft_p99 = _quantiles(ttft_s)
@@ -155,8 +153,8 @@ def summary(
         tbt_p50_s=tbt_p50,
         tbt_p99_s=tbt_p99,
         latency_s=float(latency_s.mean()),
-        batch=sum(run.batch_s for run in runs) / decode_s if decode_s else 0.0,
-        busy=sum(run.busy_s for run in runs) / span_s,
+        batch=sum(run.batch_s for run in runs) / busy_s,
+        busy=busy_s / span_s,
         gpu_c=gpu_c,
         server_w=server_w,
         feasible=ttft_p99 <= objectives.ttft_s and tbt_p99 <= objectives.tbt_s,

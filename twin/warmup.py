@@ -15,7 +15,7 @@ from twin.compiled import CACHE
 from twin.demand import DAY_MIN, WEEK_MIN
 from twin.scenario import load
 
-COUNT = 2
+COUNT = 4
 
 
 def plain_workload() -> Workload:
@@ -49,6 +49,8 @@ def plain_workload() -> Workload:
 
 def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     """What has to run once for every kernel to be compiled: `COUNT` names with their work."""
+    from twin import models, solo
+    from twin.exporters import exporters
     from twin.fluid import Fluid
     from twin.world import World
 
@@ -61,8 +63,21 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
         world = World(scenario, workload, 1)
         world.advance(scenario.start + timedelta(seconds=5))
 
+    def look() -> None:
+        world = World(scenario, workload, 1)
+        instruments = exporters(world)
+        world.advance(scenario.start + timedelta(seconds=5))
+        for instrument in instruments:
+            instrument.collect(world.now)
+
+    def alone() -> None:
+        one = np.ones(1, dtype=np.int64)
+        solo.serve(models.load("modern").points[0], solo.Arrivals(np.zeros(1), one, one), 1000.0)
+
     yield "plant and flows", settle
     yield "every second of a site", run
+    yield "instruments", look
+    yield "one instance alone", alone
 
 
 def main() -> None:
