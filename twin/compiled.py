@@ -63,5 +63,6 @@ def seldom(function: Callable[P, R]) -> Callable[P, R]:
 
 def _uncounted(function: Callable[P, R], *, forceinline: bool) -> Callable[P, R]:
     options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": forceinline}
+    options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": forceinline}  # nobody else calls what is inlined
     compiled: Callable[P, R] = numba.njit(**options, _nrt=False)(function)  # type: ignore[call-overload]
     return compiled
