@@ -35,9 +35,9 @@ class ThermalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     margin_max_k: Kelvin = 6.0
     """a forecast's spread counts up to here"""
     iaas_margin_k: Kelvin = 0.3
-    iaas_near_k: Kelvin = 1.0
-    """IaaS is capped once its hottest GPU is this near to slowdown, as the sensor's whole degrees show it: a tenant who is
-    capped on a suspicion loses more than one whose GPU slows down for a moment"""
+    iaas_near_k: Kelvin = 0.5
+    """IaaS is capped once its hottest GPU is this near to slowdown, as the sensor's whole degrees show it (.5: it shows
+    slowdown itself): a tenant who is capped on a suspicion loses more than one whose GPU slows down for a moment"""
     iaas_release_k: Kelvin = 0.3
     """as release_k"""
     iaas_gpu_k: Kelvin = 1.5
