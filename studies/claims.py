@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from studies import settled
+from studies import h100, settled
 from studies.pool import Evaluate, Point
 from studies.settled import Site
 from twin import calibration as c
 from twin import fleet as fleets
-from twin import steady
 from twin.demand import Demand
 from twin.scenario import load
 from twin.warmup import plain_workload
@@ -43,17 +42,20 @@ def demo_site() -> Site:
     fleet = fleets.build(scenario, SEED)
     demand = Demand(scenario, workload, fleet, SEED)
     seconds = np.arange(STEP_S / 2, HOUR_S, STEP_S)
+    saas = fleet.endpoint >= 0
+    servers = np.bincount(fleet.endpoint[saas], minlength=len(fleet.topology.endpoints))
     rps = np.zeros(len(fleet.row))
-    rps[fleet.instance_server] = steady.expected_rps(scenario, fleet, demand, seconds).mean(axis=0)
+    instances = h100.GPUS // h100.TP  # of a server, alike
+    rps[saas] = (demand.rates(seconds).mean(axis=0) / np.maximum(1, servers * instances))[fleet.endpoint[saas]]
     prompt = workload.prompt_tokens.astype(np.float64)
-    power_sd = float(np.hypot(c.GPU_POWER_SD, c.INSTANCE_POWER_SD))
+    power_sd = float(np.hypot(h100.GPU_POWER_SD, h100.INSTANCE_POWER_SD))
     return Site(
         row=fleet.row,
         aisle=fleet.aisle,
-        saas=fleet.instance >= 0,
+        saas=saas,
         rps=rps,
         level=demand.levels(seconds).mean(axis=0),
-        resistance_score=(fleet.resistance - 1.0) * c.RESISTANCE_MEAN / c.RESISTANCE_SD,
+        resistance_score=(fleet.resistance - 1.0) * h100.RESISTANCE_MEAN / h100.RESISTANCE_SD,
         power_score=(fleet.power_factor - 1.0) / power_sd,
         inlet_offset_c=fleet.inlet_offset_c,
         supplied_cfm=np.full(int(fleet.aisle.max()) + 1, scenario.aisle_limit_cfm * c.AHU_LOST_SHARE),
@@ -67,7 +69,7 @@ def demo_site() -> Site:
 
 def lowered_clock_ends_slowdown(p: Point) -> float:
     """K by which the demo's hottest GPU stays below its slowdown with all SaaS at 1,000 MHz."""
-    return c.SLOWDOWN_C - float(settled.settle(demo_site(), p, LOWERED_MHZ).die_c.max())
+    return h100.SLOWDOWN_C - float(settled.settle(demo_site(), p, LOWERED_MHZ).die_c.max())
 
 
 def lowered_clock_fits_row(p: Point) -> float:

@@ -26,7 +26,6 @@ class Draws(NamedTuple):
     power_factor: Floats
     inlet_offset_c: Floats
     temp_bias_c: Floats
-    inlet_bias_c: Floats
     memory_offset_c: Floats
     inlet_bias_share: Floats
     leakage: Floats
@@ -52,7 +51,6 @@ def draw(topology: Topology, profiles: tuple[Profile, ...], row: Ints, kind: Int
         power_factor=each(of(lambda p: p.power.gpu_sd)) * rng.normal(1.0, of(lambda p: p.power.instance_sd))[:, None],
         inlet_offset_c=_inlet_offset(topology, row, rng),
         temp_bias_c=rng.normal(0.0, of(lambda p: p.sensors.gpu_sd_c)[:, None], (servers, gpus)),
-        inlet_bias_c=rng.normal(0.0, c.SENSOR_BIAS_SD_C, servers),
         memory_offset_c=rng.normal(
             of(lambda p: p.sensors.memory_offset_c)[:, None], of(lambda p: p.sensors.memory_sd_c)[:, None], (servers, gpus)
         ),

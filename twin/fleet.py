@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
 from contracts.topology import Topology
-from twin import hardware, plant, sitecheck
+from twin import plant, sitecheck
 from twin.draws import draw, per_server
 from twin.hardware import Profile
 from twin.scenario import Scenario
@@ -20,8 +20,6 @@ from twin.tenants import Tenants, named, point, tenants
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-HARDWARE = hardware.load("h100").sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +64,6 @@ class Fleet:
     """[S] row, rack and server together"""
     temp_bias_c: Floats
     """[S, G] sensor bias"""
-    inlet_bias_c: Floats
-    """[S] goes when inlet_bias_share is in use"""
     inlet_bias_share: Floats
     """[S] bias of the inlet sensor relative to its reading"""
     memory_offset_c: Floats

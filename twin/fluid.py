@@ -90,14 +90,14 @@ def _instance(f: Flow, m: Means, p: Site, i: int, rate: float, dt_s: float) -> N
     if f.clock_mhz[i] > 0.0:
         alone_s = 0.0 if point.chunked else point.p0
         prefill_s = f.prefill_slow[i] * (alone_s + point.p1 * m.prompt[e] + point.p2 * m.prompt_square[e])
-        wanted = rate + f.waiting[i] / dt_s
-        room = max(0.0, point.batch_limit - f.batch[i]) / dt_s
-        rho = min(0.98, wanted * prefill_s)
         step_s = f.decode_slow[i] * (point.d0 + (point.d1 + point.d2 * m.context[e]) * max(1.0, f.batch[i]))
-        stay_s = max(step_s, (m.output[e] - 1.0) * step_s / (1.0 - rho))
-        leaving = f.batch[i] / stay_s
-        taken = min(wanted, min(0.98 / prefill_s, room + leaving))
+        alone_stay_s = step_s * max(1.0, m.output[e] - 1.0)
+        # No more are let in than leave, where the batch is full; who is let in makes the others stay longer.
+        room = max(0.0, point.batch_limit - f.batch[i]) / dt_s
+        most = (room + f.batch[i] / alone_stay_s) / (1.0 + f.batch[i] * prefill_s / alone_stay_s)
+        taken = min(rate + f.waiting[i] / dt_s, min(0.98 / prefill_s, most))
         rho = taken * prefill_s
+        stay_s = alone_stay_s / (1.0 - rho)
         settled = taken * stay_s
         batch = settled + (f.batch[i] - settled) * exp(-dt_s / stay_s)
         f.served[i] += f.batch[i] + taken * dt_s - batch

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
 from contracts.topology import Endpoint, Topology
-from twin import calibration as c
 from twin import models
 from twin.scenario import Scenario
 from twin.services import Asked, Service, endpoints, spread
@@ -162,9 +161,6 @@ def _objectives(scenario: Scenario, services: tuple[Service, ...], asked: tuple[
 def _unloaded(scenario: Scenario, s: Service, gpu: str) -> tuple[float, float]:
     """Return (first token of a long prompt, decode step of a batch of one) in s: what an empty instance needs."""
     n = scenario.slo_prompt_tokens if s.prompt_tokens is None else s.prompt_tokens[1]
-    if not scenario.services and scenario.calibration == "llama2-70b-2023":
-        old = c.H100_TP8_2023  # until the world serves from twin.models: objectives and latencies of one source
-        return old.p0 + old.p1 * n + old.p2 * n * n, old.d0 + old.d1 + old.d2 * n
     at = point(scenario, s, gpu)
     chunked = at.chunked if scenario.chunked is None else scenario.chunked
     iterations = -(-n // at.token_budget) if chunked else 1

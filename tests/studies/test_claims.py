@@ -5,11 +5,6 @@ import pytest
 
 from studies import claims, parameters, settled
 from studies.claims import CLAIMS, Claim
-from twin import fleet as fleets
-from twin import steady
-from twin.demand import Demand
-from twin.scenario import load
-from twin.warmup import plain_workload
 
 
 class Watched(Mapping[str, float]):
@@ -37,25 +32,6 @@ def test_a_claim_reads_the_parameters_that_it_names_and_no_others(claim: Claim) 
     point = Watched(DEFAULTS)
     assert np.isfinite(claim.evaluate(point))
     assert point.read == set(claim.reads)
-
-
-def test_the_settled_site_is_the_twins() -> None:
-    """No clock lowered, air as asked for, cool enough that the twin holds no GPU at its slowdown."""
-    scenario, workload = load("demo"), plain_workload()
-    fleet = fleets.build(scenario, claims.SEED)
-    demand = Demand(scenario, workload, fleet, claims.SEED)
-    moment, outside = np.array([600.0]), np.array([18.0])
-    theirs = steady.settle(scenario, workload, fleet, demand, moment, supplied_cfm=np.inf, outside_c=outside)
-    rps = np.zeros(len(fleet.row))
-    rps[fleet.instance_server] = theirs.rps[0]
-    site = claims.demo_site()._replace(rps=rps, level=demand.levels(moment)[0], outside_c=18.0, supplied_cfm=np.full(1, np.inf))
-    ours = settled.settle(site, DEFAULTS)
-    assert theirs.gpu_max_c.max() < 85.0
-    assert ours.die_c.max(axis=1) == pytest.approx(theirs.gpu_max_c[0], abs=0.02)
-    assert ours.gpu_w.sum(axis=1) == pytest.approx(theirs.gpu_w[0], rel=1e-4)
-    assert ours.duty == pytest.approx(theirs.duty[0], abs=1e-3)
-    assert ours.airflow_cfm == pytest.approx(theirs.airflow_cfm[0], rel=1e-4)
-    assert settled.row_power(site, ours, DEFAULTS) == pytest.approx(theirs.row_w[0], rel=1e-4)
 
 
 @pytest.mark.parametrize(

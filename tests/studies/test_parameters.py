@@ -7,34 +7,34 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from contracts.errors import ConfigError
-from studies import parameters
+from studies import h100, parameters
 from studies.parameters import Parameter
 from tests.studies.ranges import uniform
 from twin import calibration as c
 
 TWIN = {
-    "h100_resistance": c.RESISTANCE_MEAN,
-    "h100_resistance_sd": c.RESISTANCE_SD,
-    "die_capacity": c.DIE_J_PER_K,
-    "sink_capacity": c.SINK_J_PER_K,
-    "leakage": c.LEAKAGE_PER_K,
-    "fan_idle_duty": c.IDLE_DUTY,
-    "fan_hot": c.FAN_HOT_C,
-    "fan_gain": c.FAN_PER_K,
+    "h100_resistance": h100.RESISTANCE_MEAN,
+    "h100_resistance_sd": h100.RESISTANCE_SD,
+    "die_capacity": h100.DIE_J_PER_K,
+    "sink_capacity": h100.SINK_J_PER_K,
+    "leakage": h100.LEAKAGE_PER_K,
+    "fan_idle_duty": h100.IDLE_DUTY,
+    "fan_hot": h100.FAN_HOT_C,
+    "fan_gain": h100.FAN_PER_K,
     "recirculation": c.OVERDRAW_C,
     "overdraw_lag": c.OVERDRAW_LAG_S,
     "inlet_slope": c.INLET_PER_C,
     "inlet_load": c.INLET_LOAD_C,
-    "power_floor": c.CLOCK_POWER_FLOOR,
-    "power_exponent": c.CLOCK_POWER_EXPONENT,
-    "decode_base": c.DECODE_BASE_W,
-    "decode_span": c.DECODE_SPAN_W,
-    "prefill_power": c.PREFILL_W,
-    "server_overhead": c.OVERHEAD_W,
-    "psu_share": c.PSU_SHARE,
-    "gpu_power_sd": c.GPU_POWER_SD,
-    "sensor_bias_sd": c.SENSOR_BIAS_SD_C,
-    "out_of_band": sum(c.OUT_OF_BAND_S) / 2,
+    "power_floor": h100.CLOCK_POWER_FLOOR,
+    "power_exponent": h100.CLOCK_POWER_EXPONENT,
+    "decode_base": h100.DECODE_BASE_W,
+    "decode_span": h100.DECODE_SPAN_W,
+    "prefill_power": h100.PREFILL_W,
+    "server_overhead": h100.OVERHEAD_W,
+    "psu_share": h100.PSU_SHARE,
+    "gpu_power_sd": h100.GPU_POWER_SD,
+    "sensor_bias_sd": h100.SENSOR_BIAS_SD_C,
+    "out_of_band": h100.OUT_OF_BAND_MEAN_S,
 }
 ONE = '[x]\nunit = "K"\ndefault = 1.0\nlow = 0.5\nhigh = 2.0\ndistribution = "uniform"\nmark = "A"\nsource = "test"\n'
 

@@ -53,7 +53,7 @@ def test_the_past_runs_into_the_worlds_first_minute(rows: list[Collected], workl
     world.advance(scenario.start + timedelta(seconds=60))
     last = [r for r in rows if r.topic == "facility"][-1].columns
     unit, power, air = (np.asarray(last[name], dtype=object) for name in ("unit", "power_w", "airflow_cfm"))
-    rows_now = np.mean([w for _, w in world.row_power], axis=0)
+    rows_now = world.row_power(0).mean(axis=0)
     for r in range(2):
         assert power[unit == f"row-{r + 1}"][-1] == pytest.approx(rows_now[r], rel=0.02)
     assert air[unit == "aisle-1"][-1] == pytest.approx(world.state.airflow_cfm[0], rel=0.03)
@@ -71,7 +71,8 @@ def test_settled_serving_agrees_with_simulated(make_world: Callable[..., World],
     running, watts = [], []
     for _ in range(60):
         world.advance(world.now + timedelta(seconds=15))
-        running.append(world.serving.running.mean())
+        inst = world.serving.s.inst
+        running.append((inst["decoding"] + inst["fresh"]).mean())
         watts.append(world.state.gpu_w[world.fleet.endpoint >= 0].mean())
     assert np.mean(running) == pytest.approx(np.mean([np.mean(np.asarray(r.columns["running"])) for r in settled]), rel=0.15)
     assert 450.0 < np.mean(watts) < 600.0
