@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from studies import h100, settled
+from studies import settled
 from studies.pool import Evaluate, Point
 from studies.settled import Site
-from twin import calibration as c
-from twin import fleet as fleets
-from twin.demand import Demand
+from twin.fluid import Fluid
 from twin.scenario import load
 from twin.warmup import plain_workload
 
@@ -38,44 +36,31 @@ class Claim(NamedTuple):
 @lru_cache(maxsize=1)
 def demo_site() -> Site:
     """Return the demo at its hour's mean load after the air handler is lost; units and demand of seed 7."""
-    scenario, workload = load("demo"), plain_workload()
-    fleet = fleets.build(scenario, SEED)
-    demand = Demand(scenario, workload, fleet, SEED)
+    scenario = load("demo")
+    fluid = Fluid(scenario, plain_workload(), SEED)
     seconds = np.arange(STEP_S / 2, HOUR_S, STEP_S)
-    saas = fleet.endpoint >= 0
-    servers = np.bincount(fleet.endpoint[saas], minlength=len(fleet.topology.endpoints))
-    rps = np.zeros(len(fleet.row))
-    instances = h100.GPUS // h100.TP  # of a server, alike
-    rps[saas] = (demand.rates(seconds).mean(axis=0) / np.maximum(1, servers * instances))[fleet.endpoint[saas]]
-    prompt = workload.prompt_tokens.astype(np.float64)
-    power_sd = float(np.hypot(h100.GPU_POWER_SD, h100.INSTANCE_POWER_SD))
+    topology = fluid.topology
     return Site(
-        row=fleet.row,
-        aisle=fleet.aisle,
-        saas=saas,
-        rps=rps,
-        level=demand.levels(seconds).mean(axis=0),
-        resistance_score=(fleet.resistance - 1.0) * h100.RESISTANCE_MEAN / h100.RESISTANCE_SD,
-        power_score=(fleet.power_factor - 1.0) / power_sd,
-        inlet_offset_c=fleet.inlet_offset_c,
-        supplied_cfm=np.full(int(fleet.aisle.max()) + 1, scenario.aisle_limit_cfm * c.AHU_LOST_SHARE),
-        outside_c=float(demand.outside_c(seconds).mean()),
-        prompt=float(prompt.mean()),
-        prompt_squared=float((prompt**2).mean()),
-        output=float(workload.output_tokens.mean()),
-        batch_limit=float(scenario.batch_limit),
+        fluid=fluid,
+        rps=fluid.demand.rates(seconds).mean(axis=0),
+        level=fluid.demand.levels(seconds).mean(axis=0),
+        supplied_cfm=np.array([a.airflow_limit_cfm * topology.ahu_lost_share for a in topology.aisles]),
+        outside_c=float(fluid.demand.outside_c(seconds).mean()),
     )
 
 
 def lowered_clock_ends_slowdown(p: Point) -> float:
     """K by which the demo's hottest GPU stays below its slowdown with all SaaS at 1,000 MHz."""
-    return h100.SLOWDOWN_C - float(settled.settle(demo_site(), p, LOWERED_MHZ).die_c.max())
+    site = demo_site()
+    margin_c = site.fluid.site.u.slowdown_c[:, None] - settled.settle(site, p, LOWERED_MHZ).die_c
+    return float(margin_c.min())
 
 
 def lowered_clock_fits_row(p: Point) -> float:
     """Share of the scenario's limit that the demo's hungriest row leaves free with all SaaS at 1,000 MHz."""
     site = demo_site()
-    return 1.0 - float(settled.row_power(site, settled.settle(site, p, LOWERED_MHZ), p).max()) / load("demo").row_limit_w
+    limit_w = np.array([r.power_limit_w for r in site.fluid.topology.rows])
+    return float((1.0 - settled.settle(site, p, LOWERED_MHZ).row_w / limit_w).min())
 
 
 CLAIMS = {
@@ -86,14 +71,14 @@ CLAIMS = {
             text="with all SaaS at 1,000 MHz the demo's hottest GPU settles below its slowdown, an air handler lost",
             unit="K",
             evaluate=lowered_clock_ends_slowdown,
-            reads=settled.HEAT,
+            reads=settled.READS,
         ),
         Claim(
             name="demo-1000mhz-fits-row",
             text="with all SaaS at 1,000 MHz the demo's hungriest row settles below its limit, an air handler lost",
             unit="share of the limit",
             evaluate=lowered_clock_fits_row,
-            reads=settled.HEAT + settled.METER,
+            reads=settled.READS,
         ),
     )
 }

@@ -52,8 +52,11 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Return the values at quantiles in [0, 1]; 0 is low, 1 is high."""
         low, high = self.low, self.high
         if self.distribution == "normal" and self.sd is not None:
-            first, last = ndtr((low - self.default) / self.sd), ndtr((high - self.default) / self.sd)
-            value = self.default + self.sd * ndtri(first + quantile * (last - first))
+            left, right = (low - self.default) / self.sd, (high - self.default) / self.sd
+            share = ndtr(right) - ndtr(left)
+            below, above = ndtr(left) + quantile * share, ndtr(-right) + (1.0 - quantile) * share
+            # From the nearer end: close to 1 a probability has no digits left.
+            value = self.default + self.sd * np.where(below < 0.5, ndtri(below), -ndtri(above))
         elif self.distribution == "triangular":
             mode = (self.default - low) / (high - low)
             rising = low + (high - low) * np.sqrt(quantile * mode)

@@ -5,6 +5,11 @@ import pytest
 
 from studies import claims, parameters, settled
 from studies.claims import CLAIMS, Claim
+from twin import made
+from twin.events import down
+from twin.fluid import Fluid, flow
+from twin.scenario import load
+from twin.warmup import plain_workload
 
 
 class Watched(Mapping[str, float]):
@@ -46,12 +51,38 @@ def test_the_margin_moves_the_way_that_physics_says(name: str, sign: int) -> Non
 
 def test_lower_clocks_cool_and_save() -> None:
     site = claims.demo_site()
-    hot, cool = (settled.settle(site, DEFAULTS, mhz) for mhz in (1980.0, 1000.0))
+    hot, cool = (settled.settle(site, DEFAULTS, mhz) for mhz in (None, 1000.0))
     assert (cool.die_c.max(axis=1) < hot.die_c.max(axis=1)).all()  # the opaque half too: it gets cooler air
-    assert (settled.row_power(site, cool, DEFAULTS) < settled.row_power(site, hot, DEFAULTS)).all()
+    assert (cool.row_w < hot.row_w).all()
+
+
+def test_with_the_defaults_it_is_the_twin() -> None:
+    """No clock lowered, weather in which no GPU comes to its slowdown."""
+    site = claims.demo_site()._replace(outside_c=18.0)
+    ours = settled.settle(site, DEFAULTS)
+    fluid = Fluid(load("demo", ahu_lost_after_s=0.0), plain_workload(), claims.SEED)
+    steps = 200
+    rates, level = np.repeat(site.rps[None], steps, axis=0), np.repeat(site.level[None], steps, axis=0)
+    made.supply_now(fluid.topology, down(fluid.scenario.happenings(), fluid.topology, 0.0), fluid.site.supply)
+    flow(fluid.flow, fluid.means, fluid.site, fluid.cap_mhz, rates, level, np.full(steps, 18.0), settled.STEP_S, True)
+    theirs = fluid.site.s
+    assert theirs.die_c.max() < 85.0
+    assert ours.die_c == pytest.approx(theirs.die_c, abs=0.05)
+    assert ours.gpu_w == pytest.approx(theirs.gpu_w, rel=1e-3)
+    assert ours.duty.tolist() == theirs.duty.tolist()
+    assert ours.row_w == pytest.approx(theirs.row_w, rel=1e-3)
+    assert ours.airflow_cfm == pytest.approx(theirs.airflow_cfm, rel=1e-6)
+
+
+def test_settling_leaves_the_site_as_it_was() -> None:
+    site = claims.demo_site()
+    before = [values.copy() for values in (*site.fluid.site.s, *site.fluid.site.u, *site.fluid.flow, *site.fluid.site.supply)]
+    settled.settle(site, {**DEFAULTS, "inlet_slope": 0.9, "decode_base": 300.0}, 1000.0)
+    after = (*site.fluid.site.s, *site.fluid.site.u, *site.fluid.flow, *site.fluid.site.supply)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_site_that_finds_no_rest_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "ROUNDS", 3)
-    with pytest.raises(ArithmeticError, match="after 3 rounds"):
+    monkeypatch.setattr(settled, "MOST_STEPS", 3)
+    with pytest.raises(ArithmeticError, match="after 3 steps"):
         settled.settle(claims.demo_site(), DEFAULTS)

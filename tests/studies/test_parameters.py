@@ -7,34 +7,41 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from contracts.errors import ConfigError
-from studies import h100, parameters
+from studies import parameters
 from studies.parameters import Parameter
 from tests.studies.ranges import uniform
 from twin import calibration as c
+from twin import hardware, models
+from twin.actuators import OUT_OF_BAND_S
+from twin.scenario import load
 
+H100 = hardware.load("h100")
+CHAT = models.load("llama2-70b-2023").point("llama2-70b", "h100", load("demo").tp)
 TWIN = {
-    "h100_resistance": h100.RESISTANCE_MEAN,
-    "h100_resistance_sd": h100.RESISTANCE_SD,
-    "die_capacity": h100.DIE_J_PER_K,
-    "sink_capacity": h100.SINK_J_PER_K,
-    "leakage": h100.LEAKAGE_PER_K,
-    "fan_idle_duty": h100.IDLE_DUTY,
-    "fan_hot": h100.FAN_HOT_C,
-    "fan_gain": h100.FAN_PER_K,
+    "h100_resistance": H100.heat.resistance_mean,
+    "h100_resistance_sd": H100.heat.resistance_sd,
+    "a100_resistance": hardware.load("a100").heat.resistance_mean,
+    "a100_resistance_sd": hardware.load("a100").heat.resistance_sd,
+    "die_capacity": H100.heat.die_j_per_k,
+    "sink_capacity": H100.heat.sink_j_per_k,
+    "leakage": H100.power.leakage_per_k,
+    "fan_idle_duty": H100.fans.idle_duty,
+    "fan_hot": H100.fans.hot_c,
+    "fan_gain": H100.fans.per_k,
     "recirculation": c.OVERDRAW_C,
     "overdraw_lag": c.OVERDRAW_LAG_S,
     "inlet_slope": c.INLET_PER_C,
     "inlet_load": c.INLET_LOAD_C,
-    "power_floor": h100.CLOCK_POWER_FLOOR,
-    "power_exponent": h100.CLOCK_POWER_EXPONENT,
-    "decode_base": h100.DECODE_BASE_W,
-    "decode_span": h100.DECODE_SPAN_W,
-    "prefill_power": h100.PREFILL_W,
-    "server_overhead": h100.OVERHEAD_W,
-    "psu_share": h100.PSU_SHARE,
-    "gpu_power_sd": h100.GPU_POWER_SD,
-    "sensor_bias_sd": h100.SENSOR_BIAS_SD_C,
-    "out_of_band": h100.OUT_OF_BAND_MEAN_S,
+    "power_floor": H100.power.clock_floor,
+    "power_exponent": H100.power.clock_exponent,
+    "decode_base": CHAT.decode_base_w,
+    "decode_span": CHAT.decode_span_w,
+    "prefill_power": CHAT.prefill_w,
+    "server_overhead": H100.power.overhead_w,
+    "psu_share": H100.power.psu_share,
+    "gpu_power_sd": H100.power.gpu_sd,
+    "sensor_bias_sd": H100.sensors.gpu_sd_c,
+    "out_of_band": sum(OUT_OF_BAND_S) / 2,
 }
 ONE = '[x]\nunit = "K"\ndefault = 1.0\nlow = 0.5\nhigh = 2.0\ndistribution = "uniform"\nmark = "A"\nsource = "test"\n'
 
