@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from contracts.ports import Collected
 from contracts.workload import Workload
+from twin import made
+from twin.events import down
 from twin.fluid import Fluid
 from twin.intervals import Intervals, lived
 from twin.points import BLOCK_TOKENS
@@ -88,17 +90,22 @@ def _servers(fluid: Fluid, means: Intervals, stamps: Stamps) -> Collected:
 
 
 def _facility(fluid: Fluid, means: Intervals, stamps: Stamps) -> Collected:
-    """Rows, aisles, UPSes, AHUs and the site, one block of all moments after the other."""
-    topology = fluid.topology
-    moments = len(stamps)
+    """Every unit of the facility while all of them work, one block of all moments after the other."""
+    topology, moments = fluid.topology, len(stamps)
+    shares = made.shares(topology, down((), topology, 0.0))
+    carried = np.concatenate([means.row_w, means.row_w @ shares.T], axis=1)
     blocks: list[tuple[str, str, dict[str, Any]]] = []
-    for r, row in enumerate(topology.rows):
-        blocks.append(("row", row.name, {"power_w": means.row_w[:, r].tolist(), "source": ["meter"] * moments}))
+    ok = {"state": ["ok"] * moments}
+    parts = [("row", r.name) for r in topology.rows]
+    parts += [("pdu", p.name) for p in topology.pdus] + [("ups", u.name) for u in topology.upses]
+    for k, (kind, name) in enumerate(parts):
+        state = {"source": ["meter"] * moments} if kind == "row" else ok
+        blocks.append((kind, name, {"power_w": carried[:, k].tolist(), **state}))
+    blocks.extend(("ahu", name, ok) for aisle in topology.aisles for name in aisle.ahus)
     for a, aisle in enumerate(topology.aisles):
         blocks.append(("aisle", aisle.name, {"airflow_cfm": means.airflow_cfm[:, a].tolist()}))
-        blocks.extend(("ahu", name, {"state": ["ok"] * moments}) for name in aisle.ahus)
-    ups_w = (means.row_w.sum(axis=1) / max(1, len(topology.upses))).tolist()
-    blocks.extend(("ups", ups.name, {"state": ["ok"] * moments, "power_w": ups_w}) for ups in topology.upses)
+    blocks.extend(("cooling", name, ok) for name in topology.cooling_devices)
+    blocks.extend(("chiller", name, ok) for name in topology.chillers)
     blocks.append(("site", topology.site, {"outside_c": means.outside_c.tolist()}))
     nothing = [None] * moments
     values = ("state", "power_w", "airflow_cfm", "outside_c", "source")

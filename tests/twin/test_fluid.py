@@ -79,3 +79,37 @@ def test_flows_come_to_what_requests_come_to(share: float, workload: Workload, c
     assert abs(off.batch) < 0.08
     assert abs(kelvin) < 0.5
     assert abs(off.peak_row_w) < 0.015
+
+
+def test_what_came_has_ended_or_runs_or_waits_and_a_crowd_is_served_in_the_end(workload: Workload) -> None:
+    fluid = Fluid(small(aisle_limit_cfm=40e3), workload, 3)
+    f = fluid.flow
+    members = np.bincount(f.endpoint)
+    came = 0.0
+    for rps, minutes in ((0.5, 10), (2.0 * CAPACITY_RPS, 10), (0.5, 60)):
+        rates = np.tile(rps * members, (minutes, 1)).astype(np.float64)
+        lived(fluid, minutes, 60, 5, rates=rates)
+        came += rates.sum() * 60
+        held = f.batch.sum() + f.waiting.sum()
+        assert f.served.sum() + held == pytest.approx(came, rel=1e-9)
+        if rps > CAPACITY_RPS:
+            assert f.waiting.min() > 100.0
+            assert f.batch == pytest.approx(128.0, abs=1.0)
+    assert f.waiting.max() < 1e-6
+    assert f.batch.max() < 10.0
+
+
+def test_an_interval_is_the_mean_of_its_steps(workload: Workload) -> None:
+    one, two = (Fluid(small(), workload, 3) for _ in range(2))
+    whole, parts = lived(one, 2, 300, 60), lived(two, 10, 60, 60)
+    for a, b in zip(whole, parts, strict=True):
+        assert a == pytest.approx(b.reshape(2, 5, *b.shape[1:]).mean(axis=1), rel=1e-9)
+    assert one.now_s == two.now_s == 600.0
+
+
+def test_what_is_given_replaces_the_scenarios(workload: Workload) -> None:
+    fluid = Fluid(small(), workload, 3)
+    rates = np.array([[3.0, 5.0]])
+    found = lived(fluid, 1, 60, 60, rates=rates, outside_c=12.0)
+    assert found.outside_c.tolist() == [12.0]
+    assert np.bincount(fluid.flow.endpoint, found.rps[0]) == pytest.approx(rates[0])

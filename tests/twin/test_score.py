@@ -59,3 +59,26 @@ def test_the_brake_counts_whatever_the_objectives(calm: World) -> None:
     calm.caps.command(int(calm.fleet.instance_server[0]), tuple(range(8)), 288.0, 0.0)
     go(calm, 5)
     assert calm.score().throttled_gpu_s == 40.0
+
+
+@pytest.mark.parametrize(("gap_s", "events"), [(59, 1), (60, 2)])
+def test_short_gaps_do_not_end_an_event(calm: World, gap_s: int, events: int) -> None:
+    iaas = int(np.flatnonzero(calm.fleet.customer >= 0)[0])
+    for mhz in (1400.0, np.inf, 1400.0):
+        calm.caps.command(iaas, (0,), mhz, 0.0, for_heat=True)
+        go(calm, gap_s if mhz == np.inf else 5)
+    score = calm.score()
+    assert (score.thermal_events, score.power_events) == (events, 0)
+    assert score.throttled_gpu_s == 10.0
+
+
+def test_events_of_servers_and_rows_are_counted_on_their_own(calm: World) -> None:
+    iaas = np.flatnonzero(calm.fleet.customer >= 0)
+    one, other = (int(iaas[calm.fleet.row[iaas] == r][0]) for r in (0, 1))
+    calm.caps.command(one, (0,), 1400.0, 0.0, for_heat=True)
+    calm.caps.command(other, (0,), 1400.0, 0.0, for_heat=True)
+    go(calm, 5)
+    calm.caps.command(one, (1,), 1400.0, 0.0)
+    calm.caps.command(other, (1,), 1400.0, 0.0)
+    go(calm, 5)
+    assert (calm.score().thermal_events, calm.score().power_events) == (2, 2)

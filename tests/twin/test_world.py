@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contracts.workload import Workload
 from twin.batching.book import ENDED, TBT, edges_s, quantile
 from twin.events import AhuLost, CoolingDeviceLost, HeatWave, LoadSpike
-from twin.ledger import MERGE_S, slo_holds
+from twin.ledger import slo_holds
 from twin.scenario import load
 from twin.world import World
 
@@ -200,19 +200,19 @@ def test_advance_never_goes_back_and_takes_whole_seconds(make_world: Maker) -> N
 
 
 def test_the_demo_hurts_without_control_and_lower_clocks_heal_it(workload: Workload) -> None:
-    """The reason of the scenario: SaaS at 1,000 MHz keeps its objectives and ends most of what the site suffers."""
+    """The reason of the scenario: SaaS at 1,000 MHz keeps its objectives and ends what the uncontrolled site suffers."""
     free, capped = (World(load("demo"), workload, 7) for _ in range(2))
     for world in (free, capped):
         run(world, 300)
-    before = [w.score() for w in (free, capped)]
     cap_all(capped, 1000.0, saas=True)
     for world in (free, capped):
-        run(world, 1800)
-    scores = [w.score() for w in (free, capped)]
-    suffered = [after.slowdown_gpu_s - b.slowdown_gpu_s for after, b in zip(scores, before, strict=True)]
-    assert scores[0].thermal_events > 0
-    assert scores[0].power_events > 0
-    assert scores[0].max_row_power_ratio > 1.02
-    assert suffered[0] > 5 * suffered[1]
+        run(world, 3300)
+    hurt, healed = (w.score() for w in (free, capped))
+    assert hurt.throttled_gpu_s > 1000.0
+    assert hurt.throttled_gpu_s > 10.0 * healed.throttled_gpu_s
+    assert hurt.thermal_events > 10
+    assert hurt.power_events >= 2
+    assert hurt.max_row_power_ratio > 1.05
+    assert (capped.state.row_w < 0.95 * capped.ledger.row_limit_w).all()
+    assert min(hurt.slo_ok, healed.slo_ok) > 0.99
     assert slo_holds(capped.ledger).all()
-    assert MERGE_S == 60
