@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.errors import ConfigError
 from contracts.topology import Topology
 from twin import plant, sitecheck
 from twin.draws import draw, per_server
@@ -16,7 +15,7 @@ from twin.hardware import Profile
 from twin.scenario import Scenario
 from twin.services import Service
 from twin.site import site as make_site
-from twin.tenants import Tenants, named, point, tenants
+from twin.tenants import Tenants, check_gpus, named, point, tenants
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -163,9 +162,7 @@ def _check_points(scenario: Scenario, who: Tenants, profiles: tuple[Profile, ...
     service = who.endpoint_service[who.endpoint[saas]].tolist() if len(saas) else []
     for k, position in sorted(set(zip(kind[saas].tolist(), service, strict=True))):
         s, profile = who.services[position], profiles[k]
-        if s.tp > profile.sheet.gpus:
-            where = f"scenario {scenario.name}: service {s.name}"
-            raise ConfigError(f"{where}: tp = {s.tp}: a {profile.sheet.name} has {profile.sheet.gpus} GPUs")
+        check_gpus(scenario, s, profile)
         point(scenario, s, profile.gpu)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from contracts.errors import ConfigError
 from contracts.topology import Endpoint, Topology
 from twin import models
+from twin.hardware import Profile
 from twin.scenario import Scenario
 from twin.services import Asked, Service, endpoints, spread
 from twin.site import Site
@@ -42,6 +43,8 @@ def tenants(scenario: Scenario, site: Site, placement: tuple[Bools, Ints] | None
         return _from_file(scenario, site.topology)
     services = scenario.offered()
     asked = endpoints(services)
+    for service in services:
+        check_gpus(scenario, service, site.profiles[0])
     saas, iaas, group = _shares(scenario, len(site.topology.servers), placement)
     rank = np.cumsum(saas) - 1 if group is None else group
     sequence = spread([e.share for e in asked], int(rank.max(initial=-1)) + 1)
@@ -127,6 +130,13 @@ def named(site: Site, t: Tenants) -> Topology:
             )
         )
     return msgspec.structs.replace(site.topology, servers=tuple(servers), endpoints=t.endpoints)
+
+
+def check_gpus(scenario: Scenario, service: Service, profile: Profile) -> None:
+    """Raise ConfigError for a service that asks for more GPUs than such a server has."""
+    if service.tp > profile.sheet.gpus:
+        where = f"scenario {scenario.name}: service {service.name}"
+        raise ConfigError(f"{where}: tp = {service.tp}: a {profile.sheet.name} has {profile.sheet.gpus} GPUs")
 
 
 def point(scenario: Scenario, service: Service, gpu: str) -> models.Point:

@@ -22,7 +22,7 @@ BIG: dict[str, Any] = {"rows": 25, "servers_per_row": 40}
 
 
 def small(**overrides: Any) -> Scenario:
-    return load("normal", **({"servers_per_row": 8, "row_limit_w": 6e4} | overrides))
+    return load("normal", **({"servers_per_row": 8, "row_limit_w": 6e4, "tp": 8} | overrides))
 
 
 @settings(max_examples=8, deadline=None)
@@ -251,5 +251,5 @@ def test_endpoints_of_a_site_file_need_their_service(tmp_path: Path) -> None:
 
 def test_cooling_carries_the_rows_with_one_device_lost() -> None:
     built = fleet.build(load("normal"), 7)
-    assert built.cooling_capacity_w * 3 / 4 == pytest.approx(2 * 243_000)
+    assert built.cooling_capacity_w * 3 / 4 == pytest.approx(2 * load("normal").row_limit_w)
     assert fleet.build(load("normal", cooling_capacity_w=5e5), 7).cooling_capacity_w == 5e5
