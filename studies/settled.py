@@ -14,7 +14,8 @@ from studies.pool import Point
 from twin import calibration as c
 from twin import parts, plant
 from twin.batching.state import Records
-from twin.fluid import Flow, Fluid, flow
+from twin.flow import Flow, flow
+from twin.fluid import Fluid
 from twin.hardware import Profile
 
 Floats = NDArray[np.float64]

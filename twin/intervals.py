@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.compiled import kernel
-from twin.fluid import Flow, Fluid, Means, flow
+from twin.flow import Flow, Means, flow
+from twin.fluid import Fluid
 from twin.parts import Site
 
 Floats = NDArray[np.float64]

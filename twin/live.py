@@ -7,11 +7,10 @@ from twin.batching.route import pick, push
 from twin.batching.serve import serve
 from twin.compiled import bare, seldom
 from twin.ledger import Ledger
-from twin.nominal import nominal
+from twin.nominal import drawn, nominal, utilised
 from twin.parts import SHORT_S, STRIDE_S, Asked, Caps, Serving, Site
 from twin.plant.protect import clocks
 from twin.plant.step import step
-from twin.plant.units import State
 from twin.points import DECODE, PREFILL, relative_power, relative_time
 
 
@@ -29,7 +28,7 @@ def seconds(v: Serving, a: Asked, p: Site, caps: Caps, led: Ledger, second: int,
         if hot and stride > SHORT_S:
             stride = SHORT_S
             hot = _hot(v, p, stride, step_s)
-        _give(v, a, second + done, stride)
+        _give(v, a, second + done, stride, step_s)
         for k in range(0, stride, step_s):
             n = min(step_s, stride - k)
             if hot:
@@ -37,43 +36,20 @@ def seconds(v: Serving, a: Asked, p: Site, caps: Caps, led: Ledger, second: int,
             nominal(v, a, p, second + done + k, k, n)
             middle = (second + done + k + 0.5 * n - a.start_s) / a.seconds
             outside_c = a.outside_c[0] + (a.outside_c[1] - a.outside_c[0]) * middle
-            step(p.u, p.s, p.nominal_w, outside_c, p.supply, float(n))
-            _clocks_after(v, p, caps)
+            held = step(p.u, p.s, p.nominal_w, outside_c, p.supply, float(n))
+            if held > 0 or p.held[0] > 0:  # something may have changed
+                _clocks(v, p, caps)
+                p.held[0] = held
             _meters(v, p, caps, led, second + done + k, n, counted)
         done += stride
+    utilised(v, p)
     return done
-
-
-@bare
-def _held(s: State) -> int:
-    """GPUs in hardware slowdown or shut down."""
-    held = 0
-    for i in range(s.slow.shape[0]):
-        here = 0
-        for g in range(s.slow.shape[1]):
-            here += s.slow[i, g] | s.down[i, g]
-        held += here
-    return held
 
 
 @seldom
 def _clocks(v: Serving, p: Site, caps: Caps) -> None:
-    """Put caps, slowdown and shutdown into the clocks."""
+    """Put caps, slowdown and shutdown into the clocks; an instance has the slowest clock of its GPUs."""
     clocks(p.u, p.s, caps.mhz)
-    _set_clocks(v, p)
-    p.held[0] = _held(p.s)
-
-
-@bare
-def _clocks_after(v: Serving, p: Site, caps: Caps) -> None:
-    """The same after a step, where something may have changed."""
-    if p.held[0] > 0 or _held(p.s) > 0:
-        _clocks(v, p, caps)
-
-
-@bare
-def _set_clocks(v: Serving, p: Site) -> None:
-    """Give every instance the slowest clock of its GPUs."""
     for i in range(len(v.server)):
         mhz = np.inf
         for g in range(v.first_gpu[i], v.first_gpu[i] + v.gpus[i]):
@@ -117,10 +93,9 @@ def _hot(v: Serving, p: Site, stride: int, step_s: int) -> bool:
 
 
 @bare
-def _give(v: Serving, a: Asked, second: int, stride: int) -> None:
+def _give(v: Serving, a: Asked, second: int, stride: int, step_s: int) -> None:
     """Route the stride's requests, sorted by instance so that each is touched once; serve who is not hot."""
-    from_s, until_s = float(second), float(second + stride)
-    count = _route(v, a, until_s)
+    count = _route(v, a, float(second + stride))
     instances = len(v.server)
     total = 0
     for i in range(instances + 1):
@@ -138,11 +113,8 @@ def _give(v: Serving, a: Asked, second: int, stride: int) -> None:
             k, e = v.pick[1, n], v.pick[2, n]
             push(v.s, i, v.high[e], a.block.at_s[k], a.block.prompt[k], a.block.output[k], a.block.cached[k], k)
             at += 1
-        for k in range(stride):
-            w = v.work[k, i]
-            w.prefill_s, w.decode_s, w.load_s = 0.0, 0.0, 0.0
         if not v.hot[v.server[i]]:
-            serve(v.s, v.points, v.book, v.log, i, from_s, until_s, v.work)
+            _serve(v, i, second, 0, stride, step_s)
 
 
 @seldom
@@ -150,7 +122,17 @@ def _serve_hot(v: Serving, second: int, k: int, n: int) -> None:
     """Serve the instances on hot servers for `n` seconds from the stride's k-th on."""
     for i in range(len(v.server)):
         if v.hot[v.server[i]]:
-            serve(v.s, v.points, v.book, v.log, i, float(second), float(second + k + n), v.work)
+            _serve(v, i, second, k, n, n)
+
+
+@bare
+def _serve(v: Serving, i: int, second: int, k: int, count: int, step_s: int) -> None:
+    """Serve instance i for `count` seconds of the stride that began at `second`, from its k-th on."""
+    for j in range(count):
+        w = v.work[j]
+        w.prefill_s, w.decode_s, w.load_s = 0.0, 0.0, 0.0
+    serve(v.s, v.points, v.book, v.log, i, float(second + k), float(second + k + count), v.work)
+    drawn(v, i, k, count, step_s)
 
 
 @bare

@@ -86,9 +86,11 @@ def serving(
         present=present(fleet),
         clock_mhz=np.full(count, -1.0),
         power=np.ones(count),
-        watt=np.zeros(count),
+        watt=np.zeros((STRIDE_S, count)),
+        spread=np.zeros((STRIDE_S, count)),
+        busy=np.zeros(count),
         hot=np.zeros(len(fleet.row), dtype=np.bool_),
-        work=np.zeros((STRIDE_S, count), dtype=WORK),
+        work=np.zeros(STRIDE_S, dtype=WORK),
         pick=np.zeros((4, room), dtype=np.int32),
         start=np.zeros(count + 1, dtype=np.int64),
     )

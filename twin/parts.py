@@ -43,11 +43,15 @@ class Serving(NamedTuple):
     power: Floats
     """[I] busy power at that clock, relative"""
     watt: Floats
-    """[I] nominal W of each of its GPUs in the last second"""
+    """[STRIDE_S, I] scratch: nominal W of each of its GPUs, by the second"""
+    spread: Floats
+    """[STRIDE_S, I] scratch: variance (W^2) within the second of all its GPUs together"""
+    busy: Floats
+    """[I] share of the last step with an iteration in progress"""
     hot: Bools
     """[S] scratch: servers whose instances are served step by step"""
     work: Records
-    """[STRIDE_S, I] WORK"""
+    """[STRIDE_S] WORK: scratch, of one instance"""
     pick: NDArray[np.int32]
     """[4, N] scratch of the router"""
     start: Ints

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Stamps = NDArray[np.datetime64]
 
-INTERVAL_S, STEP_S = 300, 60
+INTERVAL_S, STEP_S = 300, 150
 FINE_INTERVAL_S, FINE_STEP_S = 60, 20
 FINE_S = 3 * 3600
 """the last hours have finer rows"""

@@ -7,7 +7,8 @@ from studies import claims, parameters, settled
 from studies.claims import CLAIMS, Claim
 from twin import made
 from twin.events import down
-from twin.fluid import Fluid, flow
+from twin.flow import flow
+from twin.fluid import Fluid
 from twin.scenario import load
 from twin.warmup import plain_workload
 

@@ -1,7 +1,7 @@
 """The beginning of an iteration: room in the KV cache, preemption, which prompt tokens it takes."""
 
 from twin.batching.book import Book, enter
-from twin.batching.queue import MASK, REQUEST_BITS, come, next_in, out_of_heap, put_first, put_last, release, to_fresh
+from twin.batching.queue import MASK, REQUEST_BITS, come, next_in, out_of_line, put_first, put_last, release, to_fresh
 from twin.batching.state import NOBODY, Instances, Log, Record, Records
 from twin.compiled import bare, seldom
 
@@ -80,7 +80,7 @@ def _preempt(s: Instances, i: int) -> None:
     else:
         r.made = r.output - ((s.due[i, at] >> REQUEST_BITS) - h.iteration)
         h.context -= r.prompt + r.made
-        out_of_heap(s, i, at)
+        out_of_line(s, i, at)
     r.cached = 0
     h.preempted += 1
     put_first(s, i, victim)

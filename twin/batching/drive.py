@@ -21,9 +21,9 @@ def drive(
 
     Arrivals are numbered from `number`.
     """
-    work = np.zeros((max(1, int(np.ceil(until_s - from_s))), 1), dtype=WORK)
+    work = np.zeros(max(1, int(np.ceil(until_s - from_s))), dtype=WORK)
     _drive(s, points, b, log, at_s, prompt, output, cached, high, number, from_s, until_s, work)
-    return work[:, 0]
+    return work
 
 
 @seldom

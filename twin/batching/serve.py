@@ -9,14 +9,14 @@ import numpy as np
 
 from twin.batching.admit import blocks, blocks_bound, join, make_room, prompt_blocks, prompts
 from twin.batching.book import Book, enter
-from twin.batching.queue import MASK, REQUEST_BITS, into_heap, next_in, out_of_heap, release
+from twin.batching.queue import MASK, REQUEST_BITS, into_line, next_in, release
 from twin.batching.state import NOBODY, Instances, Log, Record, Records
 from twin.compiled import bare, seldom
 
 
 @seldom
 def serve(s: Instances, points: Records, b: Book, log: Log, i: int, from_s: float, until_s: float, w: Records) -> None:
-    """Bring instance i from `from_s` to `until_s` and add what it does to the slices of 1 s in `w` [slices, I].
+    """Bring instance i from `from_s` to `until_s` and add what it does to `w` [slices] WORK.
 
     All its arrivals before `until_s` must wait at it. An iteration keeps the clock it began with; what is in progress at
     `until_s` goes on in the next call.
@@ -67,23 +67,23 @@ def _account(s: Instances, points: Records, i: int, from_s: float, to_s: float, 
     seconds = to_s - h.seen_s
     share = 1.0 if h.prefill_part_s == 0.0 else h.decode_part_s / (h.decode_part_s + h.prefill_part_s)
     load = share * h.decoding / (h.decoding + points[h.point].decode_half_batch)
-    _spread(w, i, h.seen_s - from_s, seconds, share, load)
+    _spread(w, h.seen_s - from_s, seconds, share, load)
     h.batch_s += seconds * (h.decoding + h.fresh)
     h.busy_s += seconds
     h.seen_s = to_s
 
 
 @bare
-def _spread(w: Records, i: int, at_s: float, seconds: float, share: float, load: float) -> None:
+def _spread(w: Records, at_s: float, seconds: float, share: float, load: float) -> None:
     """Add `seconds` of work from `at_s` after the slices' beginning to the slices in which they lie."""
     k = int(at_s)
     while at_s + seconds > k + 1.0 and k + 1 < len(w):
         part_s = k + 1.0 - at_s
-        _add(w[k, i], part_s, share, load)
+        _add(w[k], part_s, share, load)
         seconds -= part_s
         at_s = k + 1.0
         k += 1
-    _add(w[k, i], seconds, share, load)
+    _add(w[k], seconds, share, load)
 
 
 @bare
@@ -112,10 +112,10 @@ def _finish(s: Instances, b: Book, log: Log, i: int) -> None:
 def _complete(s: Instances, b: Book, log: Log, i: int) -> None:
     """Let go the requests whose last token is there."""
     h = s.inst[i]
-    while h.decoding > 0 and s.due[i, 0] >> REQUEST_BITS == h.iteration:
-        k = s.due[i, 0] & MASK
+    while h.decoding > 0 and s.due[i, h.decoding - 1] >> REQUEST_BITS == h.iteration:
+        h.decoding -= 1
+        k = s.due[i, h.decoding] & MASK
         h.context -= s.requests[k].prompt + s.requests[k].output
-        out_of_heap(s, i, 0)
         _leave(s, b, log, i, k)
 
 
@@ -144,7 +144,7 @@ def _first_tokens(s: Instances, b: Book, log: Log, i: int) -> None:
         if made == r.output:
             _leave(s, b, log, i, k)
         else:
-            into_heap(s, i, k, r.output - made)
+            into_line(s, i, k, r.output - made)
             h.context += r.prompt + made
         k = following
     h.fresh = h.partial
@@ -215,7 +215,7 @@ def _decode(
     n = h.decoding
     tau_s = h.decode_slow * (p.d0 + p.d1 * n + p.d2 * h.context)
     growth_s = h.decode_slow * p.d2 * n
-    k = (s.due[i, 0] >> REQUEST_BITS) - h.iteration
+    k = (s.due[i, n - 1] >> REQUEST_BITS) - h.iteration
     if blocks_bound(s, i, k) + h.prompt_blocks > p.kv_blocks:
         k = min(k, _steps_that_fit(s, points, i))
     left_s = until_s - h.at_s
@@ -228,7 +228,7 @@ def _decode(
         whole = min(k - 1, steps_within(tau_s, growth_s, left_s))
         whole_s = whole * tau_s + growth_s * (0.5 * whole * (whole - 1))
     if whole > 0:
-        _spread(w, i, h.at_s - from_s, whole_s, 1.0, n / (n + p.decode_half_batch))
+        _spread(w, h.at_s - from_s, whole_s, 1.0, n / (n + p.decode_half_batch))
         h.at_s += whole_s
         h.iteration += whole
         h.context += whole * n

@@ -79,7 +79,7 @@ REQUEST = np.dtype(
 )
 
 WORK = np.dtype([("prefill_s", np.float64), ("decode_s", np.float64), ("load_s", np.float64)], align=True)
-"""of one instance in one slice: seconds in prefill, in decode, and the integral of b / (b + half) over decode"""
+"""of one instance in one slice of 1 s: seconds in prefill, in decode, and the integral of b / (b + half) over decode"""
 
 ENDED = np.dtype(
     [
@@ -108,7 +108,7 @@ class Instances(NamedTuple):
     pool: Ints
     """[3] first free request, how many were ever taken, how many are in use"""
     due: Ints
-    """[I, B] heap of the decoding requests: iteration of the last token << 32 | request"""
+    """[I, B] the decoding requests, who ends first last: iteration of the last token << 32 | request"""
     limit: Ints
     """[1] requests that may wait at an instance"""
 

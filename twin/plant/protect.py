@@ -5,19 +5,22 @@ from twin.plant.units import Floats, State, Units
 
 
 @kernel
-def protect(u: Units, s: State) -> None:
-    """Set hardware slowdown, with its hysteresis, and shutdown from the die temperatures."""
+def protect(u: Units, s: State) -> int:
+    """Set hardware slowdown, with its hysteresis, and shutdown from the die temperatures; return how many GPUs are in one."""
+    held = 0
     for i in range(len(u.slowdown_c)):
         limit_c = u.slowdown_c[i]
         concerned = 0
         for g in range(s.die_c.shape[1]):
-            concerned += (s.die_c[i, g] >= limit_c) | s.slow[i, g]
+            concerned += (s.die_c[i, g] >= limit_c) | s.slow[i, g] | s.down[i, g]
         if concerned > 0:
-            _server(u, s, i)
+            held += _server(u, s, i)
+    return held
 
 
 @kernel
-def _server(u: Units, s: State, i: int) -> None:
+def _server(u: Units, s: State, i: int) -> int:
+    held = 0
     for g in range(s.die_c.shape[1]):
         if s.die_c[i, g] >= u.shutdown_c[i]:
             s.down[i, g] = True
@@ -25,6 +28,8 @@ def _server(u: Units, s: State, i: int) -> None:
             s.slow[i, g] = True
         elif s.die_c[i, g] <= u.slowdown_c[i] - u.slowdown_hysteresis_c[i]:
             s.slow[i, g] = False
+        held += s.slow[i, g] | s.down[i, g]
+    return held
 
 
 @kernel

@@ -7,8 +7,8 @@ from twin.plant.units import Floats, State, Supply, Units
 
 
 @kernel
-def step(u: Units, s: State, nominal_w: Floats, outside_c: float, supply: Supply, dt_s: float) -> None:
-    """Move the plant on by `dt_s` seconds of constant load, in place.
+def step(u: Units, s: State, nominal_w: Floats, outside_c: float, supply: Supply, dt_s: float) -> int:
+    """Move the plant on by `dt_s` seconds of constant load, in place; return how many GPUs are in slowdown or shut down.
 
     nominal_w [S, G]: W that each GPU would draw at factor 1 and the leakage's reference temperature, clock already in it; 0
     for a lost GPU. Dies and sinks are exact for the power, air and duty of the step; power follows the last die
@@ -19,8 +19,9 @@ def step(u: Units, s: State, nominal_w: Floats, outside_c: float, supply: Supply
     fans.control(u, s, dt_s)
     heat.refresh(u, s, dt_s)
     heat.advance(s)
-    protect(u, s)
+    held = protect(u, s)
     site_w, load = power.servers(u, s)
     air.aisles(s, supply, dt_s)
     air.site_load(s, load, dt_s)
     cooling.supply_air(s, supply, site_w, dt_s)
+    return held
