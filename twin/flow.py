@@ -58,7 +58,7 @@ class Flow(NamedTuple):
     served: Floats
     """requests that ended, counts up"""
     ended: Floats
-    """requests that ended in the last step"""
+    """requests that ended since the others alike were last told"""
     like: Ints
     """[I] an instance in the same state, of whose flow it takes part; itself where there is none before it"""
     newest: Ints
@@ -83,6 +83,7 @@ def _clocks(f: Flow, p: Site, cap_mhz: Floats) -> None:
             f.prefill_slow[i] = relative_time(point, mhz, PREFILL) if mhz > 0.0 else np.inf
             f.decode_slow[i] = relative_time(point, mhz, DECODE) if mhz > 0.0 else np.inf
             f.power[i] = relative_power(point, mhz) if mhz > 0.0 else 0.0
+    _tell(f)
     _alike(f)
 
 
@@ -90,7 +91,7 @@ def _clocks(f: Flow, p: Site, cap_mhz: Floats) -> None:
 def _instance(f: Flow, m: Means, i: int, rate: float, dt_s: float) -> None:
     """Move one instance on."""
     point, e = f.points[f.point[i]], f.endpoint[i]
-    f.rps[i], f.ended[i] = rate, 0.0
+    f.rps[i] = rate
     rho, decode_share, load = 0.0, 0.0, 0.0
     if f.clock_mhz[i] > 0.0:
         alone_s = 0.0 if point.chunked else point.p0
@@ -105,8 +106,7 @@ def _instance(f: Flow, m: Means, i: int, rate: float, dt_s: float) -> None:
         stay_s = alone_stay_s / (1.0 - rho)
         settled = taken * stay_s
         batch = settled + (f.batch[i] - settled) * exp(-dt_s / stay_s)
-        f.ended[i] = f.batch[i] + taken * dt_s - batch
-        f.served[i] += f.ended[i]
+        f.ended[i] += f.batch[i] + taken * dt_s - batch
         f.waiting[i] = max(0.0, f.waiting[i] + (rate - taken) * dt_s)
         f.batch[i] = batch
         busy = 1.0 - exp(-batch)
@@ -119,11 +119,14 @@ def _instance(f: Flow, m: Means, i: int, rate: float, dt_s: float) -> None:
 
 
 @bare
-def _same(f: Flow, i: int, j: int) -> None:
-    """Let instance i do what instance j has done."""
-    f.served[i] += f.ended[j]
-    f.rps[i], f.waiting[i], f.batch[i], f.busy[i], f.watt[i] = f.rps[j], f.waiting[j], f.batch[j], f.busy[j], f.watt[j]
-    f.ended[i] = f.ended[j]
+def _tell(f: Flow) -> None:
+    """Let those who are alike have done what the first of them did."""
+    for i in range(len(f.server)):
+        j = f.like[i]
+        f.served[i] += f.ended[j]
+        f.rps[i], f.waiting[i], f.batch[i], f.busy[i], f.watt[i] = f.rps[j], f.waiting[j], f.batch[j], f.busy[j], f.watt[j]
+    for i in range(len(f.server)):
+        f.ended[i] = 0.0
 
 
 @bare
@@ -144,12 +147,13 @@ def _alike(f: Flow) -> None:
 @bare
 def _loads(f: Flow, p: Site) -> None:
     """Set the nominal power of the instances' GPUs and how busy they are."""
+    share = 1.0 / p.nominal_w.shape[1]
     for i in range(len(f.server)):
         if f.present[i]:
-            server = f.server[i]
-            p.s.util[server] += f.busy[i] * f.gpus[i] / p.nominal_w.shape[1]
+            server, busy, watt = f.server[i], f.busy[f.like[i]], f.watt[f.like[i]]
+            p.s.util[server] += busy * (f.gpus[i] * share)
             for g in range(f.first_gpu[i], f.first_gpu[i] + f.gpus[i]):
-                p.nominal_w[server, g] = 0.0 if p.s.down[server, g] else f.watt[i]
+                p.nominal_w[server, g] = 0.0 if p.s.down[server, g] else watt
 
 
 @seldom
@@ -168,14 +172,13 @@ def flow(f: Flow, m: Means, p: Site, cap_mhz: Floats, rates: Floats, level: Floa
             if t.endpoint[i] < 0:  # a server of instances is theirs
                 opaque(p, i, level[n, i] if t.customer[i] >= 0 else -1.0)
         for i in range(len(f.server)):
-            if f.like[i] != i:
-                _same(f, i, f.like[i])
-            elif f.present[i]:
+            if f.like[i] == i and f.present[i]:
                 _instance(f, m, i, rates[n, f.endpoint[i]] * f.share[i], dt_s)
         _loads(f, p)
         before, held = held, step(p.u, p.s, p.nominal_w, outside_c[n], p.supply, dt_s)
         changed = before > 0 or held > 0
-        if not lasting:
+        if held > 0 and not lasting:
             for i in range(len(p.s.duty)):
                 for g in range(p.s.down.shape[1]):
                     p.s.down[i, g] = False
+    _tell(f)

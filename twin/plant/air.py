@@ -3,13 +3,13 @@
 from math import exp
 
 from twin import calibration as c
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant.units import State, Supply, Units
 
 OVERDRAW_MOST = 10.0  # [A] keeps an aisle without any air finite: about 100 K/min, the fastest published rise of a closed rack
 
 
-@kernel
+@seldom
 def inlet_base(outside_c: float, site_load: float) -> float:
     """Inlet temperature (degC) of an average position while all cooling works; site_load = share of the GPUs' TDP.
 
@@ -19,7 +19,7 @@ def inlet_base(outside_c: float, site_load: float) -> float:
     return c.INLET_COLD_C + c.INLET_PER_C * (outside - c.OUTSIDE_COLD_C) + c.INLET_LOAD_C * site_load
 
 
-@kernel
+@seldom
 def inlets(u: Units, s: State, outside_c: float) -> None:
     """Set the inlets, and the air that the summed GPU power of a server leaves at each GPU."""
     base_c = inlet_base(outside_c, s.site_load_lagged[0]) + s.supply_rise_c[0]
@@ -31,7 +31,7 @@ def inlets(u: Units, s: State, outside_c: float) -> None:
             s.air_c[i, g] = front_c + u.position_k_per_w[i, g] * watts
 
 
-@kernel
+@seldom
 def overdraw(drawn_cfm: float, supplied_cfm: float) -> float:
     """Air drawn beyond the supply, relative to it; at most OVERDRAW_MOST."""
     if drawn_cfm <= supplied_cfm:
@@ -39,7 +39,7 @@ def overdraw(drawn_cfm: float, supplied_cfm: float) -> float:
     return min(OVERDRAW_MOST, drawn_cfm / supplied_cfm - 1.0)
 
 
-@kernel
+@seldom
 def aisles(s: State, supply: Supply, dt_s: float) -> None:
     """Let the inlets of each aisle follow what comes back of the warm air, from the air that aisles draw."""
     share = 1.0 - exp(-dt_s / c.OVERDRAW_LAG_S)
@@ -50,7 +50,7 @@ def aisles(s: State, supply: Supply, dt_s: float) -> None:
         s.rise_c[a] += (want_c - s.rise_c[a]) * share
 
 
-@kernel
+@seldom
 def site_load(s: State, share: float, dt_s: float) -> None:
     """Let the lagged load of the site follow its load (share of the GPUs' TDP)."""
     s.site_load_lagged[0] += (share - s.site_load_lagged[0]) * (1.0 - exp(-dt_s / c.SITE_LOAD_LAG_S))

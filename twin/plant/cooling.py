@@ -2,7 +2,7 @@
 
 from math import exp
 
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant.units import State, Supply
 
 ROOM_J_PER_K_PER_W = 12.0
@@ -14,7 +14,7 @@ SUPPLY_LAG_S = 300.0  # [A] supply air back to normal, where the spare capacity 
 MOST_K = 60.0  # [A] by then every server has shut down; walls and doors do the rest
 
 
-@kernel
+@seldom
 def supply_air(s: State, supply: Supply, heat_w: float, dt_s: float) -> None:
     """Move the supply air's warmth on under the heat (W) of all servers: all their power becomes heat.
 

@@ -5,7 +5,7 @@ A controller that answered every degree would never rest, and the propagator of 
 from math import exp, floor, sqrt
 
 from twin import calibration as c
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant.heat import sink_to_air
 from twin.plant.units import State, Units
 
@@ -13,14 +13,14 @@ PERIOD_S = 5.0  # [A] between two looks of the controller
 DEAD_BAND = 0.02  # [A] smaller corrections are not made
 
 
-@kernel
+@seldom
 def law(u: Units, i: int, hottest_c: float) -> float:
     """Duty that server i's controller wants for its hottest GPU."""
     wanted = u.fan_hot_duty[i] + u.fan_per_k[i] * (hottest_c - u.fan_hot_c[i])
     return float(min(1.0, max(u.idle_duty[i], wanted)))
 
 
-@kernel
+@seldom
 def control(u: Units, s: State, dt_s: float) -> None:
     """Set all duties for the step, when a period has passed.
 
@@ -43,7 +43,7 @@ def control(u: Units, s: State, dt_s: float) -> None:
             s.duty[i] = min(1.0, max(u.idle_duty[i], floor(100.0 * s.fan_wish[i] + 0.5) / 100.0))
 
 
-@kernel
+@seldom
 def _hottest(s: State, i: int) -> float:
     hottest_c = s.die_c[i, 0]
     for g in range(1, s.die_c.shape[1]):
@@ -51,7 +51,7 @@ def _hottest(s: State, i: int) -> float:
     return float(hottest_c)
 
 
-@kernel
+@seldom
 def settled_duty(u: Units, i: int, g: int, air_c: float, watts: float) -> float:
     """Duty (not yet within its limits) at which GPU g, alone, would settle with the fans of server i.
 
@@ -63,7 +63,7 @@ def settled_duty(u: Units, i: int, g: int, air_c: float, watts: float) -> float:
     return float((v - 0.25) / 0.75)
 
 
-@kernel
+@seldom
 def _settled(u: Units, s: State, i: int) -> tuple[float, float]:
     """Return the duty at which the server settles, and the seconds that it takes: fans and the deciding GPU's sink.
 

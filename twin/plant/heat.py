@@ -5,20 +5,20 @@ linear map of die, sink and power above the air. Its six coefficients depend on 
 
 from math import exp, sqrt
 
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant.units import Floats, State, Units
 
 DIE_DIE, DIE_SINK, DIE_W, SINK_DIE, SINK_SINK, SINK_W = range(6)
 """order in `State.coef`: what the later die (K, K) and sink owe to the earlier die, the earlier sink and the power (K/W)"""
 
 
-@kernel
+@seldom
 def sink_to_air(r_sink: float, duty: float) -> float:
     """K/W from sink to air at a fan duty."""
     return r_sink / (0.25 + 0.75 * duty)
 
 
-@kernel
+@seldom
 def propagator(
     die_j_per_k: float, sink_j_per_k: float, r_die: float, r_air: float, dt_s: float
 ) -> tuple[float, float, float, float, float, float]:
@@ -44,7 +44,7 @@ def propagator(
     return die_die, die_sink, die_w, sink_die, sink_sink, sink_w
 
 
-@kernel
+@seldom
 def refresh(u: Units, s: State, dt_s: float) -> None:
     """Bring the coefficients up to date where the step length or a server's fan duty has changed."""
     if s.coef_dt_s[0] != dt_s:
@@ -60,7 +60,7 @@ def refresh(u: Units, s: State, dt_s: float) -> None:
             _renew(u, s, i, dt_s)
 
 
-@kernel
+@seldom
 def _renew(u: Units, s: State, i: int, dt_s: float) -> None:
     s.coef_duty[i] = s.duty[i]
     for g in range(s.die_c.shape[1]):
@@ -70,7 +70,7 @@ def _renew(u: Units, s: State, i: int, dt_s: float) -> None:
             s.coef[k, i, g] = values[k]
 
 
-@kernel
+@seldom
 def advance(s: State) -> None:
     """Move dies and sinks on by one step at the air and the power that the state holds."""
     die, sink, later = s.die_c.reshape(-1), s.sink_c.reshape(-1), s.next_c.reshape(-1)
@@ -85,7 +85,7 @@ def advance(s: State) -> None:
 # Flat loops with one result each: few enough arrays for the compiler to tell them apart and use vector instructions.
 
 
-@kernel
+@seldom
 def _dies(
     by_die: Floats, by_sink: Floats, by_w: Floats, die: Floats, sink: Floats, air: Floats, watts: Floats, later: Floats
 ) -> None:
@@ -93,7 +93,7 @@ def _dies(
         later[n] = air[n] + by_die[n] * (die[n] - air[n]) + by_sink[n] * (sink[n] - air[n]) + by_w[n] * watts[n]
 
 
-@kernel
+@seldom
 def _sinks(by_die: Floats, by_sink: Floats, by_w: Floats, die: Floats, sink: Floats, air: Floats, watts: Floats) -> None:
     for n in range(len(sink)):
         sink[n] = air[n] + by_die[n] * (die[n] - air[n]) + by_sink[n] * (sink[n] - air[n]) + by_w[n] * watts[n]

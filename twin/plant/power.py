@@ -1,10 +1,10 @@
 """What boards, servers and rows draw."""
 
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant.units import Floats, State, Units
 
 
-@kernel
+@seldom
 def boards(u: Units, s: State, nominal_w: Floats, dt_s: float) -> None:
     """Set the power of every GPU for a step, its sum per server, and count its energy.
 
@@ -15,17 +15,20 @@ def boards(u: Units, s: State, nominal_w: Floats, dt_s: float) -> None:
         per_k = u.leakage_per_k[i]
         cold = 1.0 - per_k * u.leakage_at_c[i]
         limit_w = u.tdp_w[i]
-        total_w = 0.0
         for g in range(gpus):
             watts = nominal_w[i, g] * u.power_factor[i, g] * (cold + per_k * s.die_c[i, g])
-            watts = 0.0 if s.down[i, g] else min(watts, limit_w)
-            s.gpu_w[i, g] = watts
-            s.energy_j[i, g] += watts * dt_s
-            total_w += watts
+            s.gpu_w[i, g] = 0.0 if s.down[i, g] else min(watts, limit_w)
+    energy_j, gpu_w = s.energy_j.reshape(-1), s.gpu_w.reshape(-1)
+    for n in range(len(gpu_w)):
+        energy_j[n] += gpu_w[n] * dt_s
+    for i in range(servers):
+        total_w = 0.0
+        for g in range(gpus):
+            total_w += s.gpu_w[i, g]
         s.gpus_w[i] = total_w
 
 
-@kernel
+@seldom
 def servers(u: Units, s: State) -> tuple[float, float]:
     """Set the power of servers at the wall, of rows, and the air that aisles draw; return the site's W and share of TDP."""
     s.row_w[:] = 0.0

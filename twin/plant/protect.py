@@ -1,10 +1,10 @@
 """What hardware does by itself: it halves the clock of a hot GPU and shuts down one that is hotter still."""
 
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant.units import Floats, State, Units
 
 
-@kernel
+@seldom
 def protect(u: Units, s: State) -> int:
     """Set hardware slowdown, with its hysteresis, and shutdown from the die temperatures; return how many GPUs are in one."""
     held = 0
@@ -18,7 +18,7 @@ def protect(u: Units, s: State) -> int:
     return held
 
 
-@kernel
+@seldom
 def _server(u: Units, s: State, i: int) -> int:
     held = 0
     for g in range(s.die_c.shape[1]):
@@ -32,7 +32,7 @@ def _server(u: Units, s: State, i: int) -> int:
     return held
 
 
-@kernel
+@seldom
 def clocks(u: Units, s: State, cap_mhz: Floats) -> None:
     """Set the clock in force of every GPU (MHz): the lowest of its highest, its cap [S, G] and slowdown; 0 where shut down."""
     for i in range(len(u.max_mhz)):

@@ -1,12 +1,12 @@
 """One step of the plant: power, air, fans, heat, protection, then what servers, rows, aisles and the site make of it."""
 
-from twin.compiled import kernel
+from twin.compiled import seldom
 from twin.plant import air, cooling, fans, heat, power
 from twin.plant.protect import protect
 from twin.plant.units import Floats, State, Supply, Units
 
 
-@kernel
+@seldom
 def step(u: Units, s: State, nominal_w: Floats, outside_c: float, supply: Supply, dt_s: float) -> int:
     """Move the plant on by `dt_s` seconds of constant load, in place; return how many GPUs are in slowdown or shut down.
 
