@@ -1,13 +1,22 @@
-"""Newest value per thing and column, by the observation's own time: batches may come late and out of order."""
+"""Newest value per thing and column, by the observation's own time: batches may come late and out of order.
 
-from collections.abc import Sequence
+Most frames tell of everything at once, later than any before. Such a frame's columns take the place of those that are known as
+they are: nothing is copied. So no array is written to that came from outside, or that was handed out.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from control.placed import Places
+
+Floats = NDArray[np.float64]
+
 EPOCH = np.datetime64(0, "us")
+NEVER = -np.inf
 
 
 class Newest:
@@ -15,40 +24,71 @@ class Newest:
 
     def __init__(self, size: int, columns: Sequence[str]) -> None:
         """Start with nothing seen: NaN everywhere."""
-        self._values = {name: np.full(size, np.nan) for name in columns}
-        self._ts = {name: np.full(size, np.iinfo(np.int64).min, dtype=np.int64) for name in columns}
+        self._all = slice(0, size)
+        self._latest = NEVER
+        """no value is newer"""
+        self._values: dict[str, NDArray[Any]] = {name: np.full(size, np.nan) for name in columns}
+        self._ts = {name: np.full(size, NEVER) for name in columns}
+        self._own: set[str] = set(columns)
+        """columns of which values and times may be written to"""
 
-    def fold(self, frame: pl.DataFrame, where: NDArray[np.int64]) -> None:
-        """Fold the rows of `frame` at positions `where` (-1 = pass over); `ts` is naive UTC; NULL tells nothing."""
-        ts = frame["ts"].cast(pl.Datetime("us")).to_physical().to_numpy()
-        for name, values in self._values.items():
-            if name not in frame.columns:
+    def fold(self, columns: Mapping[str, NDArray[Any]], ts: Floats, places: Places) -> None:
+        """Fold columns of a frame at `places`; `ts` [rows] in microseconds, NaN = not known; NaN tells nothing."""
+        at = ts[places.rows]
+        if not len(at):
+            return
+        later, latest = at.min() >= self._latest, np.fmax.reduce(at)
+        for name in self._values:
+            new = columns.get(name)
+            if new is None:
                 continue
-            new = frame[name].cast(pl.Float64).to_numpy()
-            rows = np.flatnonzero((where >= 0) & ~np.isnan(new))
-            rows = rows[ts[rows] >= self._ts[name][where[rows]]]
-            rows = rows[np.argsort(ts[rows], kind="stable")]  # with repeated positions the last assignment stays
-            values[where[rows]] = new[rows]
-            self._ts[name][where[rows]] = ts[rows]
+            new = new[places.rows]
+            if later and places.once and not np.isnan(np.minimum.reduce(new)):
+                if isinstance(places.things, slice) and places.things == self._all:
+                    self._values[name], self._ts[name] = new, at
+                    self._own.discard(name)
+                else:
+                    self._write(name, places.things, new, at)
+            else:
+                self._sift(name, new, at, places)
+        self._latest = max(self._latest, float(latest)) if latest == latest else self._latest
 
-    def forget(self, where: NDArray[np.int64], ts: NDArray[np.int64]) -> None:
+    def _sift(self, name: str, new: NDArray[Any], at: Floats, places: Places) -> None:
+        """Take what of `new` [n] says anything, and is not older than what is known."""
+        things = places.things
+        if isinstance(things, slice):
+            things = np.arange(things.start, things.stop)
+        rows = np.flatnonzero(~np.isnan(new))
+        rows = rows[at[rows] >= self._ts[name][things[rows]]]
+        if not places.once:
+            rows = rows[np.argsort(at[rows], kind="stable")]  # with repeated positions the last assignment stays
+        if len(rows):
+            self._write(name, things[rows], new[rows], at[rows])
+
+    def forget(self, things: NDArray[np.int64], ts: Floats) -> None:
         """Set every column of these things to unknown as of `ts` (microseconds), unless something newer is known."""
-        for name, values in self._values.items():
-            older = self._ts[name][where] <= ts
-            values[where[older]] = np.nan
-            self._ts[name][where[older]] = ts[older]
+        for name, known in self._ts.items():
+            older = known[things] <= ts
+            self._write(name, things[older], np.nan, ts[older])
 
-    def values(self, name: str) -> NDArray[np.float64]:
-        """A read-only copy of a column."""
-        copy = self._values[name].copy()
-        copy.flags.writeable = False
-        return copy
+    def _write(self, name: str, things: Any, new: Any, at: Floats) -> None:
+        if name not in self._own:
+            self._values[name], self._ts[name] = self._values[name].astype(np.float64), self._ts[name].copy()
+            self._own.add(name)
+        self._values[name][things] = new
+        self._ts[name][things] = at
 
-    def age_s(self, now: datetime) -> NDArray[np.float64]:
+    def values(self, name: str) -> Floats:
+        """A column as it is now, read-only; the same array as long as nothing new came."""
+        values = self._values[name] = self._values[name].astype(np.float64, copy=False)
+        values.flags.writeable = False
+        self._own.discard(name)
+        return values
+
+    def age_s(self, now: datetime) -> Floats:
         """Seconds since the newest sample of the first column; inf = never. `now` is naive UTC."""
-        newest = next(iter(self._ts.values()))
-        micros = (np.datetime64(now, "us") - EPOCH).astype(np.int64)
-        with np.errstate(over="ignore"):
-            age = np.where(newest == np.iinfo(np.int64).min, np.inf, (micros - newest) / 1e6)
+        micros = float((np.datetime64(now, "us") - EPOCH).astype(np.int64))
+        age: Floats = micros - next(iter(self._ts.values()))
+        age /= 1e6
         age.flags.writeable = False
-        return np.asarray(age)
+        return age
