@@ -27,8 +27,26 @@ _ARROW = {"f64": pa.float64(), "f32": pa.float32(), "i64": pa.int64(), "i32": pa
 Buffer = tuple[int, Any, Any]
 """length, and the two pieces (bytes, numpy array or Arrow buffer) that a buffer of the body consists of"""
 NONE: Buffer = (0, b"", b"")
-Packed = tuple[int, Sequence[Buffer]]
-"""number of NULLs, and the buffers of a column"""
+
+
+class Packed(NamedTuple):
+    """A column of a message."""
+
+    nulls: int
+    lengths: Sequence[int]
+    """of its buffers"""
+    pieces: Sequence[Any]
+    """what the buffers consist of, each filled up to a multiple of 8 bytes"""
+
+
+def packed(nulls: int, *buffers: Buffer, kept: bool = False) -> Packed:
+    """Return a column of these buffers; `kept` = it will be written more than once."""
+    pieces = []
+    for length, *own in buffers:
+        pieces += own
+        if length % 8:
+            pieces.append(bytes(-length % 8))
+    return Packed(nulls, [buffer[0] for buffer in buffers], [b"".join(pieces)] if kept else pieces)
 
 
 class Plan(NamedTuple):
@@ -44,6 +62,10 @@ class Plan(NamedTuple):
     low: float
     high: float
     """finite bounds: what is NaN or infinite lies outside"""
+    bits: Any
+    """unsigned integers as wide as a value"""
+    most_bits: int
+    """where `low` is 0: the bits of `high`, taken as an unsigned integer; what is below 0 or not finite has higher ones"""
 
 
 class Batch(NamedTuple):
@@ -71,7 +93,19 @@ def _plan(column: Column) -> Plan:
     width = {"str": 0, "bool": 1}.get(column.dtype, 8 * dtype.itemsize if dtype else -1)
     arrow = pa.large_string() if width == 0 else _ARROW.get(column.dtype)
     low = -most if column.low is None else column.low
-    return Plan(column, dtype, arrow, width, low, most if column.high is None else column.high)
+    high = most if column.high is None else column.high
+    bits = np.dtype(f"u{dtype.itemsize}") if dtype else None
+    return Plan(column, dtype, arrow, width, low, high, bits, _bits(dtype, high) if dtype and low == 0 else -1)
+
+
+def _bits(dtype: Any, high: float) -> int:
+    """The bits of the greatest number that is not above `high`."""
+    if dtype.kind == "i":
+        return int(min(high, np.iinfo(dtype).max))
+    greatest = dtype.type(min(high, float(np.finfo(dtype).max)))
+    if greatest > high:
+        greatest = np.nextafter(greatest, dtype.type(0))
+    return int(greatest.view(f"u{dtype.itemsize}"))
 
 
 @cache
@@ -83,15 +117,16 @@ def schema(topic: str) -> bytes:
 
 def write(topic: str, rows: int, columns: Sequence[Packed]) -> bytes:
     """Return the message: each buffer begins at a multiple of 8 bytes."""
-    nodes = [number for nulls, _ in columns for number in (rows, nulls)]
+    nodes: list[int] = []
     places: list[int] = []
     body: list[Any] = []
     at = 0
-    for length, first, second in (buffer for _, own in columns for buffer in own):
-        padding = -length % 8
-        places += (at, length)
-        body += (first, second, bytes(padding))
-        at += length + padding
+    for nulls, lengths, pieces in columns:
+        nodes += (rows, nulls)
+        for length in lengths:
+            places += (at, length)
+            at += length + 7 & ~7
+        body += pieces
     header = _header(rows, nodes, places, at)
     return b"".join([schema(topic), _LEAD.pack(0xFFFFFFFF, len(header)), header, *body, END])
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingest.codec_batch import AS_IT_WAS, CODEC, NONE, Buffer, Packed, Plan, plans, write
+from ingest.codec_batch import AS_IT_WAS, CODEC, NONE, Buffer, Packed, Plan, packed, plans, write
 from ingest.validate import OLDEST
 
 _THOROUGH = pa.Codec("zstd", 9)
@@ -52,33 +52,28 @@ def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest
     """
     declared = plans(topic)
     rows = len(next(iter(columns.values()), ()))
-    if rows == 0 or any(not _fits(values, rows) for values in columns.values()) or not columns.keys() <= declared.keys():
+    if rows == 0 or not columns.keys() <= declared.keys():
         return None
-    packed = []
+    found = []
     for name, plan in declared.items():
         values = columns.get(name)
         if values is None:
             one = None if plan.column.required else _nothing(plan.width, rows)
         elif isinstance(values, np.ndarray):
-            one = _array(topic, plan, values, latest)
+            one = _array(topic, plan, values, latest) if values.shape == (rows,) else None
         else:
-            one = _again(topic, plan, values)
+            one = _again(topic, plan, values, rows)
         if one is None:
             return None
-        packed.append(one)
-    return write(topic, rows, packed)
-
-
-def _fits(values: Any, rows: int) -> bool:
-    """Whether something is an array of so many rows that begins where its memory does."""
-    if isinstance(values, np.ndarray):
-        return type(values) is np.ndarray and values.shape == (rows,) and bool(values.flags.c_contiguous)
-    return isinstance(values, pa.Array) and len(values) == rows and values.offset == 0
+        found.append(one)
+    return write(topic, rows, found)
 
 
 def _array(topic: str, plan: Plan, values: NDArray[Any], latest: datetime) -> Packed | None:
-    """Pack an array without NULLs; None for another dtype, NaN, or a value out of bounds."""
-    low, high = plan.low, plan.high
+    """Pack an array without NULLs; None for another dtype, NaN, a value out of bounds, or gaps in its memory."""
+    low, high, name = plan.low, plan.high, plan.column.name
+    if type(values) is not np.ndarray or not values.flags.c_contiguous:
+        return None
     if plan.column.dtype == "ts":
         if values.dtype != _STAMP:
             return None
@@ -86,30 +81,33 @@ def _array(topic: str, plan: Plan, values: NDArray[Any], latest: datetime) -> Pa
         low, high = _micros(OLDEST), _micros(latest)  # NaT lies before all
     if values.dtype != plan.dtype:
         return None
-    least, most = np.minimum.reduce(values), np.maximum.reduce(values)  # NaN if there is one
-    if not (low <= least and most <= high):
+    bits = values.view(plan.bits)
+    most = np.maximum.reduce(bits)
+    same = most == bits[0] and most == np.minimum.reduce(bits)
+    if not (low <= values[0] <= high if same else most <= plan.most_bits or _within(low, high, values)):
         return None
-    name = plan.column.name
-    if least != most:
-        return 0, (NONE, _buffer(values, (topic, name, 1)))
-    seen, packed = _same.get((topic, name), (None, None))
-    if packed is None or seen != (len(values), least):
-        packed = (0, (NONE, _compressed(values, CODEC) if values.nbytes > _SMALL else _as_it_was(values.tobytes())))
-        _same[topic, name] = ((len(values), least), packed)
-    return packed
+    if not same:
+        return packed(0, NONE, _buffer(values, (topic, name, 1)))
+    seen, before = _same.get((topic, name), (None, None))
+    if before is None or seen != (len(values), most):
+        before = packed(0, NONE, _compressed(values, CODEC) if values.nbytes > _SMALL else _as_it_was(values), kept=True)
+        _same[topic, name] = ((len(values), most), before)
+    return before
 
 
-def _again(topic: str, plan: Plan, array: Any) -> Packed | None:
+def _again(topic: str, plan: Plan, array: Any, rows: int) -> Packed | None:
     """Pack a pyarrow array, or take what it became the last time if it is the same: they never change."""
     key = (topic, plan.column.name)
     last = _kept.get(key)
-    again = last is not None and last[0] is array
+    again = last is not None and last[0] is array and len(array) == rows
     if last is not None and again and last[2]:
         return last[1]
-    packed = _text(topic, plan, array, again) if plan.width == 0 else _nullable(topic, plan, array, again)
-    if packed is not None:
-        _kept[key] = (array, packed, again)
-    return packed
+    if not isinstance(array, pa.Array) or len(array) != rows or array.offset != 0:
+        return None
+    one = _text(topic, plan, array, again) if plan.width == 0 else _nullable(topic, plan, array, again)
+    if one is not None:
+        _kept[key] = (array, one, again)
+    return one
 
 
 def _nullable(topic: str, plan: Plan, array: Any, again: bool) -> Packed | None:
@@ -119,17 +117,17 @@ def _nullable(topic: str, plan: Plan, array: Any, again: bool) -> Packed | None:
         return None
     valid, data = array.buffers()
     values = np.frombuffer(data, dtype=plan.dtype, count=len(array))
-    if not _within(plan, values):  # most writers put 0 where there is NULL
+    if not _within(plan.low, plan.high, values):  # most writers put 0 where there is NULL
         there = values[array.is_valid().to_numpy(zero_copy_only=False)] if nulls else values
-        if nulls == 0 or (nulls < len(array) and not _within(plan, there)):
+        if nulls == 0 or (nulls < len(array) and not _within(plan.low, plan.high, there)):
             return None
     key = (topic, plan.column.name)
-    return nulls, (_validity(valid, len(array), nulls, key, again), _buffer(values, (*key, 1), again))
+    return packed(nulls, _validity(valid, len(array), nulls, key, again), _buffer(values, (*key, 1), again), kept=again)
 
 
-def _within(plan: Plan, values: NDArray[Any]) -> bool:
+def _within(low: float, high: float, values: NDArray[Any]) -> bool:
     """Whether no value is NaN, infinite or out of bounds."""
-    return bool(plan.low <= np.minimum.reduce(values) and np.maximum.reduce(values) <= plan.high)
+    return bool(low <= np.minimum.reduce(values) and np.maximum.reduce(values) <= high)
 
 
 def _text(topic: str, plan: Plan, array: Any, again: bool) -> Packed | None:
@@ -140,10 +138,12 @@ def _text(topic: str, plan: Plan, array: Any, again: bool) -> Packed | None:
     valid, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, dtype=np.int64, count=len(array) + 1)
     key = (topic, plan.column.name)
-    return nulls, (
+    return packed(
+        nulls,
         _validity(valid, len(array), nulls, key, again),
         _buffer(ends, (*key, 1), again),
         _buffer(data.slice(0, int(ends[-1])), (*key, 2), again) if ends[-1] else NONE,
+        kept=again,
     )
 
 
@@ -157,24 +157,24 @@ def _nothing(width: int, rows: int) -> Packed | None:
     if width < 0:
         return None
     sizes = [-(-rows // 8), 8 * (rows + 1)] if width == 0 else [-(-rows // 8), -(-rows * width // 8)]
-    packed = [_compressed(bytes(size), CODEC) for size in sizes]
-    return rows, (*packed, NONE) if width == 0 else packed
+    buffers = [_compressed(bytes(size), CODEC) for size in sizes]
+    return packed(rows, *buffers, *([NONE] if width == 0 else []), kept=True)
 
 
 def _buffer(buffer: Any, key: Key, again: bool = False) -> Buffer:
     """A buffer of the body, compressed where it is worth it; `again` = it stays: as small as can be."""
     size = buffer.nbytes if isinstance(buffer, np.ndarray) else buffer.size
     if again:
-        packed = _compressed(buffer, _THOROUGH)
-        return packed if packed[0] < 8 + size else _as_it_was(bytes(buffer))
+        small = _compressed(buffer, _THOROUGH)
+        return small if small[0] < 8 + size else _as_it_was(buffer)
     if size <= _SMALL:
         return _as_it_was(buffer)
     if left := _left.get(key):
         _left[key] = left - 1
         return _as_it_was(buffer)
-    packed = _compressed(buffer, CODEC)
-    if _WORTH * packed[0] <= size:
-        return packed
+    small = _compressed(buffer, CODEC)
+    if _WORTH * small[0] <= size:
+        return small
     _left[key] = _TRIED_AGAIN
     return _as_it_was(buffer)
 
@@ -186,8 +186,8 @@ def _as_it_was(buffer: Any) -> Buffer:
 def _compressed(buffer: Any, codec: Any) -> Buffer:
     """A buffer's length, then itself compressed."""
     size = buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)
-    packed = codec.compress(buffer, asbytes=True)
-    return 8 + len(packed), struct.pack("<q", size), packed
+    small = codec.compress(buffer, asbytes=True)
+    return 8 + len(small), struct.pack("<q", size), small
 
 
 def _micros(at: datetime) -> int:
