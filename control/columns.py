@@ -1,4 +1,4 @@
-"""Columns of a frame as the fold takes them: numbers as a numpy array, NaN where there is NULL, and text as one of pyarrow.
+"""Columns of a frame as the fold takes them: numbers as a numpy array, NaN where there is NULL, text as one of pyarrow.
 
 So `ingest.codec_unpack` gives them; those of a data frame become so here.
 """

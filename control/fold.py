@@ -19,9 +19,10 @@ from contracts.topology import Topology
 from contracts.view import Index, ServerPlant, View
 from control import index as positions
 from control.columns import Columns, columns_of, is_text, micros
-from control.newest import Floats, Newest
+from control.newest import Floats, Newest, Times
 from control.placed import Memory, Places, gpus, named, places, units
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 METER_SILENT_S = 30.0
 """a row meter older than this is replaced by the sum of its servers"""
 
@@ -87,9 +88,9 @@ class Fold:
             case "gpu":
                 self._observe_gpus(columns, memory)
             case "server" | "endpoints":
-                newest = self._server if topic == "server" else self._endpoint
-                node = columns["node"]
-                newest.fold(columns, micros(columns["ts"]), memory.of("node", (node,), lambda: named(node, self.index.server)))
+                newest, node = self._server if topic == "server" else self._endpoint, columns["node"]
+                placed = memory.of("node", (node,), lambda: named(node, self.index.server))
+                newest.fold(columns, Times.of(micros(columns["ts"])), placed)
             case "facility":
                 return self._observe_facility(columns, memory)
         return False
@@ -109,7 +110,7 @@ class Fold:
 
     def view(self, now: datetime, wall: datetime) -> View:
         """Return what is known at `now` (run time); `wall` decides which leases still live. Both aware UTC."""
-        at = now.astimezone(UTC).replace(tzinfo=None)
+        at = (now - EPOCH) / timedelta(microseconds=1)
         server_power = self._server.values("power_w")
         row_power, row_age, measured = self._rows(at, server_power)
         return View(
@@ -146,7 +147,7 @@ class Fold:
             if not isinstance(action.value, Revert) and action.created_wall + timedelta(seconds=action.lease_s) > wall
         }
 
-    def _rows(self, at: datetime, server_power: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    def _rows(self, at: float, server_power: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Row power, its age, and whether a meter told it: a silent meter is replaced by the sum of the row's servers."""
         power, age = self._row.values("power_w"), self._row.age_s(at)
         metered = self._row.values("metered") > 0
@@ -171,14 +172,14 @@ class Fold:
         return self._bits[1]
 
     def _observe_gpus(self, columns: Columns, memory: Memory) -> None:
-        node, gpu, ts = columns["node"], columns["gpu"], micros(columns["ts"])
+        node, gpu, times = columns["node"], columns["gpu"], Times.of(micros(columns["ts"]))
         things, placed = memory.of("gpu", (node, gpu), lambda: self._gpu_places(node, gpu))
-        self._gpu.fold(columns, ts, placed)
+        self._gpu.fold(columns, times, placed)
         if (state := columns.get("state")) is not None:
             lost = memory.of("lost", (state,), lambda: np.flatnonzero(is_text(state, "lost")))
             if len(lost):
                 lost = lost[things[lost] >= 0]
-                self._gpu.forget(things[lost], ts[lost])
+                self._gpu.forget(things[lost], times.each[lost])
 
     def _gpu_places(self, node: Any, gpu: Any) -> tuple[NDArray[np.int64], Places]:
         things = gpus(node, gpu, self.index)
@@ -186,18 +187,19 @@ class Fold:
 
     def _observe_facility(self, columns: Columns, memory: Memory) -> bool:
         kind, unit, state, source = (columns.get(name) for name in ("kind", "unit", "state", "source"))
-        found, ts = memory.of("units", (kind, unit), lambda: units(kind, unit, self.index)), micros(columns["ts"])
+        found = memory.of("units", (kind, unit), lambda: units(kind, unit, self.index))
+        times = Times.of(micros(columns["ts"]))
         if "row" in found:
-            metered = memory.of("metered", (source, kind), lambda: _metered(source, len(ts)))
-            self._row.fold({**columns, "metered": metered}, ts, found["row"])
+            metered = memory.of("metered", (source, kind), lambda: _metered(source, len(times.each)))
+            self._row.fold({**columns, "metered": metered}, times, found["row"])
         if state is not None:
             lost = {"lost": memory.of("state", (state,), lambda: _lost(state))}
             for name, newest in (("ups", self._ups), ("ahu", self._ahu)):
                 if name in found:
-                    newest.fold(lost, ts, found[name])
+                    newest.fold(lost, times, found[name])
         for name, newest in (("aisle", self._aisle), ("site", self._site)):
             if name in found:
-                newest.fold(columns, ts, found[name])
+                newest.fold(columns, times, found[name])
         return "row" in found
 
     def _observe_forecasts(self, frame: pl.DataFrame) -> None:

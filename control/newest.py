@@ -5,8 +5,7 @@ they are: nothing is copied. So no array is written to that came from outside, o
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,22 @@ from control.placed import Places
 
 Floats = NDArray[np.float64]
 
-EPOCH = np.datetime64(0, "us")
 NEVER = -np.inf
+
+
+class Times(NamedTuple):
+    """When the rows of a frame were: microseconds since 1970."""
+
+    each: Floats
+    """[rows]; NaN = nobody knows"""
+    first: float
+    """NaN where that of any is not known"""
+    last: float
+
+    @staticmethod
+    def of(each: Floats) -> "Times":
+        """Return the times of a frame of one row at least."""
+        return Times(each, float(np.minimum.reduce(each)), float(np.fmax.reduce(each)))
 
 
 class Newest:
@@ -32,18 +45,15 @@ class Newest:
         self._own: set[str] = set(columns)
         """columns of which values and times may be written to"""
 
-    def fold(self, columns: Mapping[str, NDArray[Any]], ts: Floats, places: Places) -> None:
-        """Fold columns of a frame at `places`; `ts` [rows] in microseconds, NaN = not known; NaN tells nothing."""
-        at = ts[places.rows]
-        if not len(at):
-            return
-        later, latest = at.min() >= self._latest, np.fmax.reduce(at)
+    def fold(self, columns: Mapping[str, NDArray[Any]], times: Times, places: Places) -> None:
+        """Fold columns of a frame at `places`; NaN tells nothing."""
+        later, at = times.first >= self._latest, times.each[places.rows]
         for name in self._values:
             new = columns.get(name)
             if new is None:
                 continue
             new = new[places.rows]
-            if later and places.once and not np.isnan(np.minimum.reduce(new)):
+            if later and places.once and not _any_nan(new):
                 if isinstance(places.things, slice) and places.things == self._all:
                     self._values[name], self._ts[name] = new, at
                     self._own.discard(name)
@@ -51,7 +61,7 @@ class Newest:
                     self._write(name, places.things, new, at)
             else:
                 self._sift(name, new, at, places)
-        self._latest = max(self._latest, float(latest)) if latest == latest else self._latest
+        self._latest = max(self._latest, times.last)
 
     def _sift(self, name: str, new: NDArray[Any], at: Floats, places: Places) -> None:
         """Take what of `new` [n] says anything, and is not older than what is known."""
@@ -67,6 +77,8 @@ class Newest:
 
     def forget(self, things: NDArray[np.int64], ts: Floats) -> None:
         """Set every column of these things to unknown as of `ts` (microseconds), unless something newer is known."""
+        newest_last = np.argsort(ts, kind="stable")
+        things, ts = things[newest_last], ts[newest_last]
         for name, known in self._ts.items():
             older = known[things] <= ts
             self._write(name, things[older], np.nan, ts[older])
@@ -85,10 +97,14 @@ class Newest:
         self._own.discard(name)
         return values
 
-    def age_s(self, now: datetime) -> Floats:
-        """Seconds since the newest sample of the first column; inf = never. `now` is naive UTC."""
-        micros = float((np.datetime64(now, "us") - EPOCH).astype(np.int64))
-        age: Floats = micros - next(iter(self._ts.values()))
+    def age_s(self, now: float) -> Floats:
+        """Seconds since the newest sample of the first column; inf = never. `now` in microseconds."""
+        age: Floats = now - next(iter(self._ts.values()))
         age /= 1e6
         age.flags.writeable = False
         return age
+
+
+def _any_nan(values: NDArray[Any]) -> bool:
+    least = np.minimum.reduce(values) if len(values) else 0.0
+    return bool(least != least)

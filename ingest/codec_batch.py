@@ -138,7 +138,7 @@ def read(topic: str, value: bytes, last: Batch | None = None) -> Batch | None:
     """
     head = schema(topic)
     start = len(head) + _LEAD.size
-    if not value.startswith(head) or len(value) < start + _VECTORS + 4:
+    if not value.startswith(head) or not value.endswith(END) or len(value) < start + _VECTORS + 4:
         return None
     if last is not None and len(value) == last.length and value.startswith(last.header, start):
         return last

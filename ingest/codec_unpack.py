@@ -1,7 +1,8 @@
 """The fast way from a message to columns: for what `codec_pack` wrote, and only the columns that a reader wants.
 
-Numbers come as numpy arrays, NaN where there is NULL; text as pyarrow arrays. Names of things that were in a message before
-come as the same object, so that a reader can know what it made of them. Nothing may be written to.
+Numbers come as numpy arrays, NaN where there is NULL, times as microseconds since 1970; text as pyarrow arrays. Names of
+things that were in a message before come as the same object, so that a reader can know what it made of them. Nothing may be
+written to.
 """
 
 import struct

@@ -42,10 +42,10 @@ def by_node(ended: Sequence[Records], node: Ints, nodes: int) -> Floats:
     """[3, nodes] P99 of TTFT and of TBT in s, percent within both objectives; NaN where nothing tells."""
     most = 4
     while True:
-        count, top = np.zeros((4, nodes), dtype=np.int64), np.empty((2, nodes, most))
+        count, top = np.zeros((nodes, 4), dtype=np.int64), np.empty((nodes, 2, most))
         for rows in ended:
             note_ended(rows, node, count, top)
-        needed = 2 + int(count[0].max(initial=0)) // 100  # no more lie above the 99th percentile, and one below it
+        needed = 2 + int(count[:, 0].max(initial=0)) // 100  # no more lie above the 99th percentile, and one below it
         if needed <= most:
             return latencies(count, top)
         most = needed

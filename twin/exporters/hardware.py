@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from twin.draws import per_server
 from twin.exporters.base import TwinExporter
 from twin.exporters.instruments import Column, Names, Sensors, kept, numbers, text
-from twin.exporters.readings import gpu_columns, server_columns
+from twin.exporters.readings import narrowed, reasons, server_columns, utilised
 from twin.world import World
 
 Floats = NDArray[np.float64]
@@ -58,42 +58,32 @@ class GpuExporter(TwinExporter):
         if w.fleet is not self._fleet or not np.array_equal(s.down, self._down):
             self._down = s.down.copy()
             self._settle()
-        power_w, temp_c, mem_temp_c, clock_mhz, util_pct, why = self._now()
+        shown, u = self._sensors.gpus(), w.site.u
+        power_w, temp_c, mem_temp_c = narrowed(shown["power_w"], shown["temp_c"], shown["mem_temp_c"])
+        util_pct = utilised(self._instance, w.serving.s.inst, self._busy_s, s.util, float(w.second - self._last))
+        why = reasons(s.util, s.gpu_w, s.slow, u.tdp_w, w.caps.mhz, u.max_mhz, self._brake_mhz)
         return {
             "ts": self._ts(s.down.size),
             "node": self._node,
             "gpu": self._gpu,
             "uuid": self._uuid,
             "state": self._state,
-            "power_w": power_w,
-            "temp_c": temp_c,
-            "mem_temp_c": mem_temp_c,
-            "sm_clock_mhz": clock_mhz,
+            "power_w": numbers(power_w),
+            "temp_c": numbers(temp_c),
+            "mem_temp_c": numbers(mem_temp_c),
+            "sm_clock_mhz": self._known(s.clock_mhz, np.float32),
             "mem_clock_mhz": self._clock,
-            "util_pct": util_pct,
+            "util_pct": self._known(util_pct, np.float32),
             "mem_used_mib": self._memory,
             "energy_j": self._known(s.energy_j, np.float64),
             "clock_event_reasons": self._known(why, np.int64),
         }
 
     def _known(self, values: NDArray[Any], dtype: type) -> Column:
-        """A column that is NULL where the driver no longer answers."""
+        """A column of what the driver tells: NULL where it no longer answers."""
         if self._down.any():
             return numbers(np.where(self._down.ravel(), np.nan, values.ravel()), dtype)
-        return values.ravel().astype(dtype)
-
-    def _now(self) -> tuple[Any, ...]:
-        """Power, temperatures, clock, utilisation; and the reasons for the clocks [S G].
-
-        Of an instance's GPUs utilisation is the share of time with an iteration in progress, of a tenant's its level.
-        """
-        w, s, u, shown = self._world, self._world.state, self._world.site.u, self._sensors.gpus()
-        narrow, why = gpu_columns(
-            shown["power_w"], shown["temp_c"], shown["mem_temp_c"], s.down, s.clock_mhz,
-            self._instance, w.serving.s.inst, self._busy_s, s.util, float(w.second - self._last),
-            s.gpu_w, s.slow, u.tdp_w, w.caps.mhz, u.max_mhz, self._brake_mhz,
-        )  # fmt: skip
-        return *(numbers(values) for values in narrow), why
+        return values.ravel().astype(dtype, copy=values.ndim > 1)
 
     def _settle(self) -> None:
         """Make what changes only when somebody moves in or out, or a GPU is lost."""

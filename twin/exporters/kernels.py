@@ -78,8 +78,8 @@ def numbered(prefix: Bytes, first: int, step: int, count: int, digits: int) -> t
 
 @kernel
 def note_ended(rows: Records, node: Ints, count: Ints, top: Floats) -> None:
-    """Note requests that ended by node: how many ended, were within objectives, had a TTFT, a TBT (`count` [4, nodes]), and the
-    greatest TTFT and TBT (`top` [2, nodes, most]).
+    """Note requests that ended by node: how many ended, were within objectives, had a TTFT, a TBT (`count` [nodes, 4]), and the
+    greatest TTFT and TBT (`top` [nodes, 2, most]).
 
     `rows` are ENDED, `node` [I] is each instance's (-1 = of no interest). A rejected request has no latency and misses its
     objectives; one of a single token has no TBT.
@@ -88,14 +88,14 @@ def note_ended(rows: Records, node: Ints, count: Ints, top: Floats) -> None:
         r = rows[k]
         n = node[r.instance]
         if n >= 0:
-            count[0, n] += 1
-            count[1, n] += r.ok
+            count[n, 0] += 1
+            count[n, 1] += r.ok
             if r.first_s == r.first_s:
-                _keep(top[0, n], count[2, n], r.first_s - r.arrival_s)
-                count[2, n] += 1
+                _keep(top[n, 0], count[n, 2], r.first_s - r.arrival_s)
+                count[n, 2] += 1
                 if r.output > 1:
-                    _keep(top[1, n], count[3, n], (r.end_s - r.first_s) / (r.output - 1))
-                    count[3, n] += 1
+                    _keep(top[n, 1], count[n, 3], (r.end_s - r.first_s) / (r.output - 1))
+                    count[n, 3] += 1
 
 
 @kernel
@@ -104,13 +104,12 @@ def latencies(count: Ints, top: Floats) -> Floats:
 
     Quantiles are linear between requests, as numpy's.
     """
-    nodes = count.shape[1]
-    out = np.full((3, nodes), np.nan)
-    for n in range(nodes):
-        out[0, n] = _quantile(top[0, n], count[2, n])
-        out[1, n] = _quantile(top[1, n], count[3, n])
-        if count[0, n] > 0:
-            out[2, n] = 100.0 * count[1, n] / count[0, n]
+    out = np.full((3, len(count)), np.nan)
+    for n in range(len(count)):
+        out[0, n] = _quantile(top[n, 0], count[n, 2])
+        out[1, n] = _quantile(top[n, 1], count[n, 3])
+        if count[n, 0] > 0:
+            out[2, n] = 100.0 * count[n, 1] / count[n, 0]
     return out
 
 

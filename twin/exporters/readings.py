@@ -16,32 +16,52 @@ REASON_IDLE, REASON_CAP, REASON_POWER, REASON_SLOWDOWN, REASON_HEAT, REASON_BRAK
 
 
 @kernel
-def gpu_columns(
-    power_w: Floats, temp_c: Floats, mem_temp_c: Floats, down: Bools, clock_mhz: Floats,
-    instance: Ints, h: Records, before_s: Floats, level: Floats, elapsed_s: float,
-    gpu_w: Floats, slow: Bools, tdp_w: Floats, mhz: Floats, max_mhz: Floats, brake_mhz: Floats,
-) -> tuple[Narrow, Ints]:  # fmt: skip
-    """Return [5, S G] what sensors show [S, G], SM clock and utilisation (NaN where `down`); and [S G] why clocks are so.
+def narrowed(first: Floats, second: Floats, third: Floats) -> Narrow:
+    """[3, S G] three arrays [S, G] as columns."""
+    out = np.empty((3, first.size), dtype=np.float32)
+    for j, values in enumerate((first.ravel(), second.ravel(), third.ravel())):
+        for k in range(len(values)):
+            out[j, k] = values[k]
+    return out
 
-    Utilisation is percent of `elapsed_s` in which a GPU was busy: as its `instance`, elsewhere as its server's `level` [S].
-    `before_s` [I] = busy seconds of the instances `h` (INSTANCE) the last time, which become now's. `mhz` = caps in force.
+
+@kernel
+def utilised(instance: Ints, h: Records, before_s: Floats, level: Floats, elapsed_s: float) -> Narrow:
+    """[S G] percent of `elapsed_s` in which a GPU was busy: as its `instance` [S, G], elsewhere as its server's `level` [S].
+
+    `before_s` [I] = busy seconds of the instances `h` (INSTANCE) the last time, which become now's.
     """
-    servers, gpus = down.shape
-    out, reasons = np.empty((5, servers * gpus), dtype=np.float32), np.empty(servers * gpus, dtype=np.int64)
     pct = np.empty(len(h), dtype=np.float32)
     for i in range(len(h)):
         pct[i] = 100.0 * min(max((h[i].busy_s - before_s[i]) / elapsed_s, 0.0), 1.0)
         before_s[i] = h[i].busy_s
+    servers, gpus = instance.shape
+    out = np.empty(servers * gpus, dtype=np.float32)
     for i in range(servers):
-        level_pct = 100.0 * min(max(level[i], 0.0), 1.0)
-        idle = REASON_IDLE if level[i] <= 0.0 else 0
+        own = np.float32(100.0 * min(max(level[i], 0.0), 1.0))
+        value, last = own, -1
         for g in range(gpus):
-            k = i * gpus + g
-            out[0, k], out[1, k], out[2, k] = power_w[i, g], temp_c[i, g], mem_temp_c[i, g]
-            out[3, k] = np.nan if down[i, g] else clock_mhz[i, g]
-            out[4, k] = np.nan if down[i, g] else pct[instance[i, g]] if instance[i, g] >= 0 else level_pct
-            reasons[k] = idle | _reasons(gpu_w[i, g] >= tdp_w[i], slow[i, g], mhz[i, g], max_mhz[i], brake_mhz[i])
-    return out, reasons
+            if instance[i, g] != last:  # neighbours mostly serve the same
+                last = instance[i, g]
+                value = pct[last] if last >= 0 else own
+            out[i * gpus + g] = value
+    return out
+
+
+@kernel
+def reasons(level: Floats, gpu_w: Floats, slow: Bools, tdp_w: Floats, mhz: Floats, max_mhz: Floats, brake_mhz: Floats) -> Ints:
+    """[S G] why clocks are what they are; `mhz` [S, G] = caps in force, `level`, `tdp_w`, `max_mhz`, `brake_mhz` by server."""
+    servers, gpus = slow.shape
+    out = np.empty(servers * gpus, dtype=np.int64)
+    for i in range(servers):
+        idle = REASON_IDLE if level[i] <= 0.0 else 0
+        any_other = False
+        for g in range(gpus):
+            any_other |= (gpu_w[i, g] >= tdp_w[i]) | slow[i, g] | (mhz[i, g] < max_mhz[i]) | (mhz[i, g] <= brake_mhz[i])
+        for g in range(gpus):
+            other = _reasons(gpu_w[i, g] >= tdp_w[i], slow[i, g], mhz[i, g], max_mhz[i], brake_mhz[i]) if any_other else 0
+            out[i * gpus + g] = idle | other
+    return out
 
 
 @bare
