@@ -166,7 +166,7 @@ class Fold:
         """Reasons as bits, none where nothing is known; the same array as long as nothing new came."""
         values = self._gpu.values("clock_event_reasons")
         if self._bits[0] is not values:
-            bits = np.nan_to_num(values).astype(np.int64)
+            bits = np.where(np.isnan(values), 0.0, values).astype(np.int64)
             bits.flags.writeable = False
             self._bits = (values, bits)
         return self._bits[1]

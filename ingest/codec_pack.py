@@ -31,7 +31,8 @@ _WORTH = 8
 """so many times smaller a buffer must become"""
 _TRIED_AGAIN = 256
 """frames after which it is tried again"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_OLDEST = (OLDEST - _EPOCH) // _MICROSECOND
 _STAMP = np.dtype("datetime64[us]")
 
 Key = tuple[str, str, int]
@@ -54,13 +55,14 @@ def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest
     rows = len(next(iter(columns.values()), ()))
     if rows == 0 or not columns.keys() <= declared.keys():
         return None
+    newest = (latest - _EPOCH) // _MICROSECOND
     found = []
     for name, plan in declared.items():
         values = columns.get(name)
         if values is None:
             one = None if plan.column.required else _nothing(plan.width, rows)
         elif isinstance(values, np.ndarray):
-            one = _array(topic, plan, values, latest) if values.shape == (rows,) else None
+            one = _array(topic, plan, values, newest) if values.shape == (rows,) else None
         else:
             one = _again(topic, plan, values, rows)
         if one is None:
@@ -69,8 +71,11 @@ def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest
     return write(topic, rows, found)
 
 
-def _array(topic: str, plan: Plan, values: NDArray[Any], latest: datetime) -> Packed | None:
-    """Pack an array without NULLs; None for another dtype, NaN, a value out of bounds, or gaps in its memory."""
+def _array(topic: str, plan: Plan, values: NDArray[Any], newest: int) -> Packed | None:
+    """Pack an array without NULLs; None for another dtype, NaN, a value out of bounds, or gaps in its memory.
+
+    `newest` = of `ts` the latest allowed, in microseconds.
+    """
     low, high, name = plan.low, plan.high, plan.column.name
     if type(values) is not np.ndarray or not values.flags.c_contiguous:
         return None
@@ -78,7 +83,7 @@ def _array(topic: str, plan: Plan, values: NDArray[Any], latest: datetime) -> Pa
         if values.dtype != _STAMP:
             return None
         values = values.view(np.int64)
-        low, high = _micros(OLDEST), _micros(latest)  # NaT lies before all
+        low, high = _OLDEST, newest  # NaT lies before all
     if values.dtype != plan.dtype:
         return None
     bits = values.view(plan.bits)
@@ -188,7 +193,3 @@ def _compressed(buffer: Any, codec: Any) -> Buffer:
     size = buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)
     small = codec.compress(buffer, asbytes=True)
     return 8 + len(small), struct.pack("<q", size), small
-
-
-def _micros(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)

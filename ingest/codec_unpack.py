@@ -128,7 +128,11 @@ class Unpacker:
     def _numbers(self, key: tuple[str, str], plan: Plan, value: bytes, places: Sequence[Place], rows: int, nulls: int) -> Any:
         if plan.dtype is None:
             raise OddError("no numbers")
-        data = np.frombuffer(_buffer(value, places[1], rows * plan.dtype.itemsize), dtype=plan.dtype)
+        start, length = places[1]
+        if length == 8 + rows * plan.dtype.itemsize and value.startswith(AS_IT_WAS, start):
+            data = np.frombuffer(value, dtype=plan.dtype, count=rows, offset=start + 8)
+        else:
+            data = np.frombuffer(_buffer(value, places[1], rows * plan.dtype.itemsize), dtype=plan.dtype)
         return data if nulls == 0 else np.where(self._there(key, value, places[0], rows, nulls), data, np.nan)
 
     def _there(self, key: tuple[str, str], value: bytes, place: Place, rows: int, nulls: int) -> NDArray[np.bool_]:

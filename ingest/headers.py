@@ -13,7 +13,7 @@ def cloud_event(topic: str, source: str, wall: datetime, content_type: str = "ap
         "ce_id": os.urandom(16).hex(),
         "ce_source": source,
         "ce_type": f"coldaisle.{topic}.v{SCHEMA_VERSION}",
-        "ce_time": wall.astimezone(UTC).isoformat(),
+        "ce_time": (wall if wall.tzinfo is UTC else wall.astimezone(UTC)).isoformat(),
         "schema_version": str(SCHEMA_VERSION),
         "content-type": content_type,
     }

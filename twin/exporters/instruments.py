@@ -121,9 +121,9 @@ class Somewhere:
         """Return the column; NULL also where a value is NaN."""
         out = np.zeros(self._rows, dtype=dtype)
         out[self._here] = values
-        if np.isnan(out).any():
+        if np.isnan(np.minimum.reduce(out)):
             there = np.full(self._rows, np.nan, dtype=dtype)
             there[self._here] = values
             return numbers(there, dtype)
-        kind, nulls = pa.from_numpy_dtype(out.dtype), self._rows - len(values)
+        kind, nulls = pa.float32() if dtype is np.float32 else pa.float64(), self._rows - len(values)
         return cast(Column, pa.Array.from_buffers(kind, self._rows, [self._valid, pa.py_buffer(out)], nulls))
