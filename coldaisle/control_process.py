@@ -23,10 +23,10 @@ from contracts.registry import POLICIES, load
 from contracts.schemas import SCHEMAS
 from contracts.view import View
 from control.alarm import alerts_of
-from control.fold import Fold
+from control.fold import WANTED, Fold
 from control.tick import Recorder, Rules, Ticked, decide, tick
 from forecast.plant import Plant
-from ingest.codec import decode
+from ingest.codec_unpack import Unpacker
 from ingest.publisher import Publisher
 from ingest.records import Malformed, decode_record
 from policies.arbiter import ArbiterSettings
@@ -61,6 +61,7 @@ class Loop:
         self.rules = rules_of(config.control)
         self.key = load_key(config.key(), make=True)
         self.publisher = Publisher(bus, clock, f"control/{epoch}")
+        self.unpacker = Unpacker()
         self.recorder = Recorder()
         self.standing: list[Decision] = []
         self.rejected = 0
@@ -81,9 +82,8 @@ class Loop:
         """Fold one record; True when it brought row power. A malformed one is counted (the history keeps it)."""
         try:
             if record.topic in SCHEMAS:
-                frame = decode(record.topic, record.value, record.headers)
-                self.fold.observe(record.topic, frame)
-                return record.topic == "facility" and bool((frame["kind"] == "row").any())
+                wanted = WANTED.get(record.topic, ())
+                return self.fold.observe(record.topic, self.unpacker.read(record.topic, record.value, record.headers, wanted))
             if record.topic == "outcomes":
                 outcome = decode_record(record.topic, record.value)
                 if isinstance(outcome, Outcome):

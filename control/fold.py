@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 from contracts.control import Action, Mode, Outcome, Revert
 from contracts.forecasts import Forecast
+from contracts.schemas import SCHEMAS
 from contracts.topology import Topology
 from contracts.view import Index, ServerPlant, View
 from control import index as positions
-from control.newest import Newest
+from control.columns import Columns, columns_of, is_text, micros
+from control.newest import Floats, Newest, Times
+from control.placed import Memory, Places, gpus, named, places, units
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 METER_SILENT_S = 30.0
 """a row meter older than this is replaced by the sum of its servers"""
 
@@ -26,6 +30,14 @@ _GPU = {"power_w": "gpu_power_w", "temp_c": "gpu_temp_c", "sm_clock_mhz": "gpu_c
 _SERVER = {"inlet_c": "inlet_c", "power_w": "server_power_w"}
 _ENDPOINT = {name: name for name in ("running", "waiting", "requests_rps", "slo_ok_pct")}
 _ROW = {"power_w": "row_power_w", "power_max_w": "row_power_max_w"}
+
+WANTED: Mapping[str, tuple[str, ...]] = {
+    "gpu": ("ts", "node", "gpu", "state", *_GPU, "backfilled"),
+    "server": ("ts", "node", *_SERVER, "backfilled"),
+    "endpoints": ("ts", "node", *_ENDPOINT, "backfilled"),
+    "facility": ("ts", "kind", "unit", "state", *_ROW, "airflow_cfm", "outside_c", "source", "backfilled"),
+}
+"""topic -> columns that are folded"""
 
 
 class Fold:
@@ -49,24 +61,39 @@ class Fold:
         self._outcomes: dict[str, Outcome] = {}
         self.modes: Mapping[str, Mode] = {}
         self.plant: ServerPlant | None = None
+        self._memory = Memory()
+        self._bits: tuple[Floats, NDArray[np.int64]] = (np.empty(0), np.empty(0, dtype=np.int64))
 
-    def observe(self, topic: str, frame: pl.DataFrame) -> None:
-        """Fold rows of a columnar topic (validated, columns of its schema). Unknown names and topics are passed over."""
-        if "backfilled" in frame.columns:
-            frame = frame.filter(~pl.col("backfilled").fill_null(value=False))
-        if frame.is_empty():
-            return
+    def observe(self, topic: str, frame: pl.DataFrame | Columns) -> bool:
+        """Fold rows of a columnar topic; True when they told of a row's power. Unknown names and topics are passed over.
+
+        A data frame is one of the topic's schema, validated; columns are those of `WANTED` without backfilled rows.
+        """
+        if isinstance(frame, pl.DataFrame):
+            if "backfilled" in frame.columns:
+                frame = frame.filter(~pl.col("backfilled").fill_null(value=False))
+            if topic == "forecasts":
+                self._observe_forecasts(frame)
+                return False
+            if topic not in WANTED or frame.is_empty():
+                return False
+            return self._fold(topic, columns_of(frame, WANTED[topic]), Memory())
+        return self._fold(topic, frame, self._memory)
+
+    def _fold(self, topic: str, columns: Columns, memory: Memory) -> bool:
+        """Fold columns; what `memory` made of the columns of names holds as long as the same come."""
+        if not {"ts", *SCHEMAS[topic].keys[-1:]} <= columns.keys():
+            return False
         match topic:
             case "gpu":
-                self._observe_gpus(frame)
-            case "server":
-                self._server.fold(frame, self._at(frame, "node", self.index.server))
-            case "endpoints":
-                self._endpoint.fold(frame, self._at(frame, "node", self.index.server))
+                self._observe_gpus(columns, memory)
+            case "server" | "endpoints":
+                newest, node = self._server if topic == "server" else self._endpoint, columns["node"]
+                placed = memory.of("node", (node,), lambda: named(node, self.index.server))
+                newest.fold(columns, Times.of(micros(columns["ts"])), placed)
             case "facility":
-                self._observe_facility(frame)
-            case "forecasts":
-                self._observe_forecasts(frame)
+                return self._observe_facility(columns, memory)
+        return False
 
     def action(self, action: Action) -> None:
         """Fold an action of the acting controller; a revert ends what was in force."""
@@ -83,14 +110,14 @@ class Fold:
 
     def view(self, now: datetime, wall: datetime) -> View:
         """Return what is known at `now` (run time); `wall` decides which leases still live. Both aware UTC."""
-        at = now.astimezone(UTC).replace(tzinfo=None)
+        at = (now - EPOCH) / timedelta(microseconds=1)
         server_power = self._server.values("power_w")
         row_power, row_age, measured = self._rows(at, server_power)
         return View(
             now=now,
             topology=self.topology,
             index=self.index,
-            gpu_reasons=np.nan_to_num(self._gpu.values("clock_event_reasons")).astype(np.int64),
+            gpu_reasons=self._reasons(),
             gpu_age_s=self._gpu.age_s(at),
             inlet_c=self._server.values("inlet_c"),
             server_power_w=server_power,
@@ -120,46 +147,60 @@ class Fold:
             if not isinstance(action.value, Revert) and action.created_wall + timedelta(seconds=action.lease_s) > wall
         }
 
-    def _rows(
-        self, at: datetime, server_power: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    def _rows(self, at: float, server_power: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Row power, its age, and whether a meter told it: a silent meter is replaced by the sum of the row's servers."""
         power, age = self._row.values("power_w"), self._row.age_s(at)
         metered = self._row.values("metered") > 0
+        unknown, old = np.isnan(power), age > METER_SILENT_S
+        if not (unknown | old).any():
+            return power, age, metered
         rows = len(power)
         sums = np.bincount(self.index.server_row, weights=server_power, minlength=rows)  # NaN where a server is unknown
         server_age = self._server.age_s(at)
         oldest = np.zeros(rows)
         np.maximum.at(oldest, self.index.server_row, server_age)
-        silent = np.isnan(power) | ((age > METER_SILENT_S) & (oldest < age))
+        silent = unknown | (old & (oldest < age))
         return np.where(silent, sums, power), np.where(silent, oldest, age), metered & ~silent
 
-    def _observe_gpus(self, frame: pl.DataFrame) -> None:
-        server = self._at(frame, "node", self.index.server)
-        gpu = frame["gpu"].cast(pl.Int64).to_numpy()
-        first = self.index.gpu_first
-        inside = (server >= 0) & (gpu < np.diff(first)[server])
-        where = np.where(inside, first[server] + gpu, -1)
-        self._gpu.fold(frame, where)
-        lost = frame["state"].fill_null("ok").to_numpy() == "lost"
-        if lost.any():
-            ts = frame["ts"].cast(pl.Datetime("us")).to_physical().to_numpy()
-            self._gpu.forget(where[lost & inside], ts[lost & inside])
+    def _reasons(self) -> NDArray[np.int64]:
+        """Reasons as bits, none where nothing is known; the same array as long as nothing new came."""
+        values = self._gpu.values("clock_event_reasons")
+        if self._bits[0] is not values:
+            bits = np.where(np.isnan(values), 0.0, values).astype(np.int64)
+            bits.flags.writeable = False
+            self._bits = (values, bits)
+        return self._bits[1]
 
-    def _observe_facility(self, frame: pl.DataFrame) -> None:
-        for (kind,), part in frame.group_by(["kind"], maintain_order=True):
-            match kind:
-                case "row":
-                    part = part.with_columns(metered=(pl.col("source").fill_null("meter") != "sum").cast(pl.Float64))
-                    self._row.fold(part, self._at(part, "unit", self.index.row))
-                case "aisle":
-                    self._aisle.fold(part, self._at(part, "unit", self.index.aisle))
-                case "ups" | "ahu":
-                    names, newest = (self.index.ups, self._ups) if kind == "ups" else (self.index.ahu, self._ahu)
-                    part = part.with_columns(lost=(pl.col("state") == "lost").cast(pl.Float64))
-                    newest.fold(part, self._at(part, "unit", names))
-                case "site":
-                    self._site.fold(part, np.zeros(part.height, dtype=np.int64))
+    def _observe_gpus(self, columns: Columns, memory: Memory) -> None:
+        node, gpu, times = columns["node"], columns["gpu"], Times.of(micros(columns["ts"]))
+        things, placed = memory.of("gpu", (node, gpu), lambda: self._gpu_places(node, gpu))
+        self._gpu.fold(columns, times, placed)
+        if (state := columns.get("state")) is not None:
+            lost = memory.of("lost", (state,), lambda: np.flatnonzero(is_text(state, "lost")))
+            if len(lost):
+                lost = lost[things[lost] >= 0]
+                self._gpu.forget(things[lost], times.each[lost])
+
+    def _gpu_places(self, node: Any, gpu: Any) -> tuple[NDArray[np.int64], Places]:
+        things = gpus(node, gpu, self.index)
+        return things, places(things)
+
+    def _observe_facility(self, columns: Columns, memory: Memory) -> bool:
+        kind, unit, state, source = (columns.get(name) for name in ("kind", "unit", "state", "source"))
+        found = memory.of("units", (kind, unit), lambda: units(kind, unit, self.index))
+        times = Times.of(micros(columns["ts"]))
+        if "row" in found:
+            metered = memory.of("metered", (source, kind), lambda: _metered(source, len(times.each)))
+            self._row.fold({**columns, "metered": metered}, times, found["row"])
+        if state is not None:
+            lost = {"lost": memory.of("state", (state,), lambda: _lost(state))}
+            for name, newest in (("ups", self._ups), ("ahu", self._ahu)):
+                if name in found:
+                    newest.fold(lost, times, found[name])
+        for name, newest in (("aisle", self._aisle), ("site", self._site)):
+            if name in found:
+                newest.fold(columns, times, found[name])
+        return "row" in found
 
     def _observe_forecasts(self, frame: pl.DataFrame) -> None:
         for row in frame.filter(pl.col("champion")).iter_rows(named=True):
@@ -169,13 +210,15 @@ class Fold:
             if known is None or issued_at >= known.issued_at:
                 self._forecasts[key] = forecast_of(row)
 
-    @staticmethod
-    def _at(frame: pl.DataFrame, column: str, names: Mapping[str, int]) -> NDArray[np.int64]:
-        """Positions of a name column; -1 = not in the topology."""
-        if not names:
-            return np.full(frame.height, -1, dtype=np.int64)
-        mapped = frame[column].replace_strict(dict(names), default=-1, return_dtype=pl.Int64)
-        return mapped.to_numpy()
+
+def _metered(source: Any, rows: int) -> Floats:
+    """1 where a meter tells the power of a row, 0 where it is the sum of its servers."""
+    return np.ones(rows) if source is None else np.where(is_text(source, "sum"), 0.0, 1.0)
+
+
+def _lost(state: Any) -> Floats:
+    """1 where something is lost, NaN where nothing is said."""
+    return np.where(state.is_null().to_numpy(zero_copy_only=False), np.nan, is_text(state, "lost"))
 
 
 def forecast_of(row: Mapping[str, Any]) -> Forecast:

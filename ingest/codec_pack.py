@@ -1,54 +1,49 @@
 """The fast way from columns to a message: for those that are of the declared types already, and clean.
 
 An instrument with thousands of rows spends more on the way through a data frame than on measuring. Here each column goes
-straight into a compressed buffer of an Arrow IPC stream: the same rows as by `frame_of`, `check` and `encode`, for numpy
-arrays of the declared dtype and pyarrow arrays (NULLs, text). A pyarrow array that is the same object as in the frame before
-is not looked at again: names of things do not change, and would cost most. Whatever else comes takes the long way.
+straight into a buffer of an Arrow IPC stream: the same rows as by `frame_of`, `check` and `encode`, for numpy arrays of the
+declared dtype and pyarrow arrays (NULLs, text). Whatever else comes takes the long way.
 
-The stream: a schema message, one record batch, its end. A record batch's header is a FlatBuffer of fixed shape, so it is
-packed as such (Arrow columnar format 1.x: Message.fbs, Schema.fbs).
+Three things save the time. A pyarrow array that is the same object as in the frames before is not looked at again: names of
+things do not change, and would cost most. A column of one and the same number is compressed again only when that changes. And
+what hardly shrinks is left as it is, which is tried again from time to time: measurements of thousands of things cost ten times
+as much to compress as to measure.
 """
 
 import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contracts.schemas import SCHEMAS, Column
-from ingest.codec import encode, frame_of
+from ingest.codec_batch import AS_IT_WAS, CODEC, NONE, Buffer, Packed, Plan, packed, plans, write
 from ingest.validate import OLDEST
 
-_CODEC = pa.Codec("zstd", -1)
-"""measurements get hardly smaller at a higher level, which takes several times as long; names would not at lz4"""
-_SMALL, _AS_IT_WAS = 4096, struct.pack("<q", -1)
+_THOROUGH = pa.Codec("zstd", 9)
+"""for what stays the same from frame to frame"""
+_SMALL = 4096
 """shorter buffers stay as they are: a thousand measurements take longer to compress than to send"""
-_NUMPY = {"ts": "datetime64[us]", "f64": "float64", "f32": "float32", "i64": "int64", "i32": "int32", "i16": "int16"}
-_ARROW = {"f64": pa.float64(), "f32": pa.float32(), "i64": pa.int64(), "i32": pa.int32(), "i16": pa.int16()}
-_TEXT = pa.large_string()
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WORTH = 8
+"""so many times smaller a buffer must become"""
+_TRIED_AGAIN = 256
+"""frames after which it is tried again"""
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_OLDEST = (OLDEST - _EPOCH) // _MICROSECOND
+_STAMP = np.dtype("datetime64[us]")
 
-Packed = tuple[int, list[bytes]]
-"""number of NULLs, and the compressed buffers (b"" = none) of a column"""
+Key = tuple[str, str, int]
+"""topic, column, number of the buffer"""
 
-
-class _Plan(NamedTuple):
-    """A declared column, as it is looked at for each frame."""
-
-    column: Column
-    dtype: Any
-    """of numpy; None = text or what cannot come this way"""
-    arrow: Any
-    width: int
-    """bits of a value; 0 = text"""
-
-
-_kept: dict[tuple[str, str], tuple[Any, Packed]] = {}
-"""(topic, column) -> the newest pyarrow array and what it became"""
+_kept: dict[tuple[str, str], tuple[Any, Packed, bool]] = {}
+"""(topic, column) -> the newest pyarrow array, what it became, and whether it has come more than once"""
+_same: dict[tuple[str, str], tuple[tuple[int, Any], Packed]] = {}
+"""(topic, column) -> rows and number of the newest column that held but one number, and what it became"""
+_left: dict[Key, int] = {}
+"""frames for which a buffer is left as it is"""
 
 
 def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest: datetime) -> bytes | None:
@@ -56,106 +51,109 @@ def pack(topic: str, columns: Mapping[str, Sequence[Any] | NDArray[Any]], latest
 
     `latest` (aware) = the newest `ts` allowed.
     """
-    plans = _plans(topic)
+    declared = plans(topic)
     rows = len(next(iter(columns.values()), ()))
-    if rows == 0 or any(not _fits(values, rows) for values in columns.values()) or not columns.keys() <= plans.keys():
+    if rows == 0 or not columns.keys() <= declared.keys():
         return None
-    packed = []
-    for name, plan in plans.items():
+    newest = (latest - _EPOCH) // _MICROSECOND
+    found = []
+    for name, plan in declared.items():
         values = columns.get(name)
         if values is None:
             one = None if plan.column.required else _nothing(plan.width, rows)
         elif isinstance(values, np.ndarray):
-            one = _array(plan, values, latest)
+            one = _array(topic, plan, values, newest) if values.shape == (rows,) else None
         else:
-            one = _again(topic, plan, values)
+            one = _again(topic, plan, values, rows)
         if one is None:
             return None
-        packed.append(one)
-    return _schema(topic) + _batch(rows, packed) + struct.pack("<Ii", 0xFFFFFFFF, 0)
+        found.append(one)
+    return write(topic, rows, found)
 
 
-@cache
-def _plans(topic: str) -> dict[str, _Plan]:
-    if topic not in SCHEMAS:
-        return {}
-    return {c.name: _plan(c) for c in SCHEMAS[topic].columns}
+def _array(topic: str, plan: Plan, values: NDArray[Any], newest: int) -> Packed | None:
+    """Pack an array without NULLs; None for another dtype, NaN, a value out of bounds, or gaps in its memory.
 
-
-def _plan(column: Column) -> _Plan:
-    name = _NUMPY.get(column.dtype)
-    dtype = np.dtype(name) if name else None
-    width = {"str": 0, "bool": 1}.get(column.dtype, 8 * dtype.itemsize if dtype else -1)  # -1: lists do not come this way
-    return _Plan(column, dtype, _ARROW.get(column.dtype), width)
-
-
-def _fits(values: Any, rows: int) -> bool:
-    """Whether something is an array of so many rows that begins where its memory does."""
-    if isinstance(values, np.ndarray):
-        return type(values) is np.ndarray and values.shape == (rows,) and bool(values.flags.c_contiguous)
-    return isinstance(values, pa.Array) and len(values) == rows and values.offset == 0
-
-
-def _array(plan: _Plan, values: NDArray[Any], latest: datetime) -> Packed | None:
-    """Pack an array without NULLs; None for another dtype, NaN, or a value out of bounds."""
+    `newest` = of `ts` the latest allowed, in microseconds.
+    """
+    low, high, name = plan.low, plan.high, plan.column.name
+    if type(values) is not np.ndarray or not values.flags.c_contiguous:
+        return None
+    if plan.column.dtype == "ts":
+        if values.dtype != _STAMP:
+            return None
+        values = values.view(np.int64)
+        low, high = _OLDEST, newest  # NaT lies before all
     if values.dtype != plan.dtype:
         return None
-    if values.dtype.kind == "M":
-        values = values.view(np.int64)
-        clean = np.minimum.reduce(values) >= _micros(OLDEST) and np.maximum.reduce(values) <= _micros(
-            latest
-        )  # NaT lies before all
-    else:
-        clean = _within(plan.column, values)
-    return (0, [b"", _compressed(values)]) if clean else None
-
-
-def _nullable(plan: _Plan, array: Any) -> Packed | None:
-    """Pack numbers with NULLs; None as for `_array`, and for NULL where it may not be."""
-    nulls = array.null_count
-    if array.type != plan.arrow or (nulls and plan.column.required):
+    bits = values.view(plan.bits)
+    most = np.maximum.reduce(bits)
+    same = most == bits[0] and most == np.minimum.reduce(bits)
+    if not (low <= values[0] <= high if same else most <= plan.most_bits or _within(low, high, values)):
         return None
-    valid, data = array.buffers()
-    values = np.frombuffer(data, dtype=plan.dtype, count=len(array))
-    if nulls < len(array):
-        there = values if nulls == 0 else values[array.is_valid().to_numpy(zero_copy_only=False)]
-        if not _within(plan.column, there):
-            return None
-    return nulls, [_compressed(valid.slice(0, -(-len(array) // 8))) if nulls else b"", _compressed(values)]
+    if not same:
+        return packed(0, NONE, _buffer(values, (topic, name, 1)))
+    seen, before = _same.get((topic, name), (None, None))
+    if before is None or seen != (len(values), most):
+        before = packed(0, NONE, _compressed(values, CODEC) if values.nbytes > _SMALL else _as_it_was(values), kept=True)
+        _same[topic, name] = ((len(values), most), before)
+    return before
 
 
-def _within(column: Column, values: NDArray[Any]) -> bool:
-    """Whether no value is NaN, infinite or out of bounds."""
-    least, most = np.minimum.reduce(values), np.maximum.reduce(values)  # NaN if there is one
-    low = -np.inf if column.low is None else column.low
-    high = np.inf if column.high is None else column.high
-    return bool(low <= least and most <= high and abs(least) < np.inf and abs(most) < np.inf)
-
-
-def _again(topic: str, plan: _Plan, array: Any) -> Packed | None:
+def _again(topic: str, plan: Plan, array: Any, rows: int) -> Packed | None:
     """Pack a pyarrow array, or take what it became the last time if it is the same: they never change."""
     key = (topic, plan.column.name)
     last = _kept.get(key)
-    if last is not None and last[0] is array:
+    again = last is not None and last[0] is array and len(array) == rows
+    if last is not None and again and last[2]:
         return last[1]
-    packed = _text(plan, array) if plan.width == 0 else _nullable(plan, array)
-    if packed is not None:
-        _kept[key] = (array, packed)
-    return packed
+    if not isinstance(array, pa.Array) or len(array) != rows or array.offset != 0:
+        return None
+    one = _text(topic, plan, array, again) if plan.width == 0 else _nullable(topic, plan, array, again)
+    if one is not None:
+        _kept[key] = (array, one, again)
+    return one
 
 
-def _text(plan: _Plan, array: Any) -> Packed | None:
+def _nullable(topic: str, plan: Plan, array: Any, again: bool) -> Packed | None:
+    """Pack numbers with NULLs; None as for `_array`, and for NULL where it may not be. `again` = take your time."""
+    nulls = array.null_count
+    if plan.dtype is None or array.type != plan.arrow or (nulls and plan.column.required):
+        return None
+    valid, data = array.buffers()
+    values = np.frombuffer(data, dtype=plan.dtype, count=len(array))
+    if not _within(plan.low, plan.high, values):  # most writers put 0 where there is NULL
+        there = values[array.is_valid().to_numpy(zero_copy_only=False)] if nulls else values
+        if nulls == 0 or (nulls < len(array) and not _within(plan.low, plan.high, there)):
+            return None
+    key = (topic, plan.column.name)
+    return packed(nulls, _validity(valid, len(array), nulls, key, again), _buffer(values, (*key, 1), again), kept=again)
+
+
+def _within(low: float, high: float, values: NDArray[Any]) -> bool:
+    """Whether no value is NaN, infinite or out of bounds."""
+    return bool(low <= np.minimum.reduce(values) and np.maximum.reduce(values) <= high)
+
+
+def _text(topic: str, plan: Plan, array: Any, again: bool) -> Packed | None:
     """Pack text; None as for `_nullable`."""
     nulls = array.null_count
-    if array.type != _TEXT or (nulls and plan.column.required):
+    if array.type != plan.arrow or (nulls and plan.column.required):
         return None
     valid, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, dtype=np.int64, count=len(array) + 1)
-    return nulls, [
-        _compressed(valid.slice(0, -(-len(array) // 8))) if nulls else b"",
-        _compressed(ends),
-        _compressed(data.slice(0, int(ends[-1]))) if ends[-1] else b"",
-    ]
+    key = (topic, plan.column.name)
+    return packed(
+        nulls,
+        _validity(valid, len(array), nulls, key, again),
+        _buffer(ends, (*key, 1), again),
+        _buffer(data.slice(0, int(ends[-1])), (*key, 2), again) if ends[-1] else NONE,
+        kept=again,
+    )
+
+
+def _validity(valid: Any, rows: int, nulls: int, key: tuple[str, str], again: bool) -> Buffer:
+    return _buffer(valid.slice(0, -(-rows // 8)), (*key, 0), again) if nulls else NONE
 
 
 @lru_cache(maxsize=64)
@@ -163,64 +161,35 @@ def _nothing(width: int, rows: int) -> Packed | None:
     """A column of NULLs."""
     if width < 0:
         return None
-    valid = _compressed(bytes(-(-rows // 8)))
-    return rows, [valid, _compressed(bytes(8 * (rows + 1))), b""] if width == 0 else [
-        valid,
-        _compressed(bytes(-(-rows * width // 8))),
-    ]
+    sizes = [-(-rows // 8), 8 * (rows + 1)] if width == 0 else [-(-rows // 8), -(-rows * width // 8)]
+    buffers = [_compressed(bytes(size), CODEC) for size in sizes]
+    return packed(rows, *buffers, *([NONE] if width == 0 else []), kept=True)
 
 
-def _compressed(buffer: Any) -> bytes:
-    """A buffer of the body: its length, then itself compressed; -1 before one that is as it was."""
-    size = buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer) if isinstance(buffer, bytes) else buffer.size
+def _buffer(buffer: Any, key: Key, again: bool = False) -> Buffer:
+    """A buffer of the body, compressed where it is worth it; `again` = it stays: as small as can be."""
+    size = buffer.nbytes if isinstance(buffer, np.ndarray) else buffer.size
+    if again:
+        small = _compressed(buffer, _THOROUGH)
+        return small if small[0] < 8 + size else _as_it_was(buffer)
     if size <= _SMALL:
-        return _AS_IT_WAS + (buffer.tobytes() if isinstance(buffer, np.ndarray) else bytes(buffer))
-    return struct.pack("<q", size) + bytes(_CODEC.compress(buffer, asbytes=True))
+        return _as_it_was(buffer)
+    if left := _left.get(key):
+        _left[key] = left - 1
+        return _as_it_was(buffer)
+    small = _compressed(buffer, CODEC)
+    if _WORTH * small[0] <= size:
+        return small
+    _left[key] = _TRIED_AGAIN
+    return _as_it_was(buffer)
 
 
-def _micros(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)
+def _as_it_was(buffer: Any) -> Buffer:
+    return 8 + (buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)), AS_IT_WAS, buffer
 
 
-@cache
-def _schema(topic: str) -> bytes:
-    """The schema message, as `encode` writes it."""
-    with pa.ipc.open_stream(encode(topic, frame_of(topic, {}))) as reader:
-        return bytes(reader.schema.serialize())
-
-
-_HEADER = struct.Struct("<I 6H I hBx I4x q 6H I q III 3H2x I b3x")
-"""root | vtable, table of Message | vtable, table of RecordBatch | vtable, table of BodyCompression; the vectors follow"""
-_MESSAGE, _RECORD_BATCH, _COMPRESSION, _VECTORS = 16, 52, 84, 92
-"""where the tables and the first vector begin"""
-_VERSION_5, _IS_RECORD_BATCH, _ZSTD = 4, 3, 1
-"""values of the format's enumerations"""
-
-
-def _batch(rows: int, columns: Sequence[Packed]) -> bytes:
-    """A record batch message: lead, header, and the buffers, each from a multiple of 8 bytes on."""
-    nodes = [number for nulls, _ in columns for number in (rows, nulls)]
-    places, body, at = [], [], 0
-    for buffer in (buffer for _, own in columns for buffer in own):
-        padding = -len(buffer) % 8
-        places += [at, len(buffer)]
-        body += [buffer, bytes(padding)]
-        at += len(buffer) + padding
-    header = _header(rows, nodes, places, at)
-    return b"".join([struct.pack("<Ii", 0xFFFFFFFF, len(header)), header, *body])
-
-
-def _header(rows: int, nodes: Sequence[int], places: Sequence[int], body: int) -> bytes:
-    """A Message with a RecordBatch: `nodes` (length, NULLs) of each column, `places` (offset, length) of each buffer.
-
-    A table begins with the distance back to its vtable, which has its own length, the table's, and where each field stands;
-    a field that is a table or a vector is the distance from itself to that.
-    """
-    second = _VECTORS + 4 + 8 * len(nodes) + 4
-    tables = _HEADER.pack(
-        *(_MESSAGE, 12, 24, 4, 6, 8, 16, 12, _VERSION_5, _IS_RECORD_BATCH, _RECORD_BATCH - 24, body),
-        *(12, 24, 4, 12, 16, 20, 12, rows, _VECTORS - 64, second - 68, _COMPRESSION - 72),
-        *(6, 5, 4, 8, _ZSTD),
-    )
-    first = struct.pack(f"<I{len(nodes)}qI", len(nodes) // 2, *nodes, 0)
-    return tables + first + struct.pack(f"<I{len(places)}q", len(places) // 2, *places)
+def _compressed(buffer: Any, codec: Any) -> Buffer:
+    """A buffer's length, then itself compressed."""
+    size = buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)
+    small = codec.compress(buffer, asbytes=True)
+    return 8 + len(small), struct.pack("<q", size), small

@@ -11,17 +11,15 @@ from typing import cast
 from actuators.plan import PlanSettings
 from coldaisle.clock import WallClock
 from contracts.ports import Bus, Exporter
-from control.fold import Fold
+from control.fold import WANTED, Fold
 from control.tick import Rules, decide, tick
-from ingest.codec import decode
+from ingest.codec_unpack import Unpacker
 from ingest.publisher import Publisher
 from policies.arbiter import ArbiterSettings
 from twin.exporters import exporters
 from twin.world import World
 
 TICK_S = 5
-FOLDED = ("gpu", "server", "facility", "endpoints")
-"""of what exporters write, the topics that control reads"""
 
 
 class Caught:
@@ -55,7 +53,7 @@ class EmptyLoop:
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
         self._due = {name: world.second + period_s for name, period_s in self.period_s.items()}
-        self._bus = Caught()
+        self._bus, self._unpacker = Caught(), Unpacker()
         self._publisher = Publisher(cast(Bus, self._bus), _WorldClock(world), "bench")
         self._since = 0.0
 
@@ -86,8 +84,8 @@ class EmptyLoop:
             self._spent(f"publish {collected.topic}")
         for topic, value, headers in self._bus.records:
             self.counts.update({"records": 1, "bytes": len(value), "rejected": int(topic == "rejected")})
-            if topic in FOLDED:
-                frame = decode(topic, value, headers)
+            if topic in WANTED:
+                frame = self._unpacker.read(topic, value, headers, WANTED[topic])
                 self._spent(f"decode {topic}")
                 self.fold.observe(topic, frame)
                 self._spent(f"fold {topic}")

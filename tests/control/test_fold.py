@@ -166,3 +166,10 @@ def test_any_cut_and_order_of_batches_gives_one_view(order: list[int], cut: int)
     assert np.array_equal(a.inlet_c, b.inlet_c, equal_nan=True)
     assert np.array_equal(a.server_power_w, b.server_power_w, equal_nan=True)
     assert np.array_equal(a.server_age_s, b.server_age_s)
+
+
+def test_it_says_when_a_rows_power_was_told() -> None:
+    fold = Fold(make_topology())
+    assert fold.observe("facility", facility(kind=["row"], unit=["row-0"], power_w=[9000.0]))
+    assert not fold.observe("facility", facility(kind=["ahu"], unit=["ahu-0b"], state=["lost"]))
+    assert not fold.observe("server", server_rows((5, "r0s1", 30.0, 5000.0)))

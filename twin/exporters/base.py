@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +12,8 @@ from twin.batching.state import Records
 from twin.events import ExporterOutage, exporters_out
 from twin.exporters.instruments import Column, Sensors
 from twin.world import World
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TwinExporter(ABC):
@@ -28,7 +30,7 @@ class TwinExporter(ABC):
         self._world, self._sensors = world, sensors
         self._outages = tuple(e for e in world.scenario.happenings() if isinstance(e, ExporterOutage))
         self._last = world.second
-        self._start = np.datetime64(world.scenario.start.astimezone(UTC).replace(tzinfo=None), "us")
+        self._start_us = (world.scenario.start - EPOCH) // timedelta(microseconds=1)
 
     def collect(self, now: datetime) -> Sequence[Collected]:  # noqa: ARG002 - the world has its own time, which rows carry
         """Read once; ts = the world's present moment. Empty while that has not moved."""
@@ -53,15 +55,15 @@ class TwinExporter(ABC):
         """Let sensors that get stuck in an outage hold what they show then."""
 
     def _ts(self, rows: int) -> Column:
-        return np.full(rows, self._start + np.timedelta64(self._world.second, "s"))
+        stamps = np.empty(rows, dtype=np.int64)
+        stamps.fill(self._start_us + 1_000_000 * self._world.second)
+        return stamps.view("datetime64[us]")
 
-    def _ended(self) -> Records:
-        """The requests (ENDED) that ended since the last frame; not to be written to."""
+    def _ended(self) -> list[Records]:
+        """The requests (ENDED) that ended since the last frame, in order; not to be written to."""
         newest = []
         for second, rows in reversed(self._world.ended):
             if second <= self._last:
                 break
             newest.append(rows)
-        if len(newest) == 1:
-            return newest[0]
-        return np.concatenate(newest[::-1]) if newest else self._world.serving.log.rows[:0]
+        return newest[::-1]

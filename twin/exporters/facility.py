@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from twin.events import Down
 from twin.exporters.base import TwinExporter
-from twin.exporters.instruments import Column, Sensors, numbers, text
+from twin.exporters.instruments import Column, Sensors, Somewhere, text
 from twin.world import World
 
 Floats = NDArray[np.float64]
@@ -42,8 +42,12 @@ class FacilityExporter(TwinExporter):
         self._kind, self._unit = text(kinds), text([name for names in units.values() for name in names])
         self._source = text(["meter" if kind == "row" else None for kind in kinds])
         self._down, self._state = world.down, self._state_of(world.down)
-        self._outside = (-WEATHER_S, np.nan)
-        self._rows = len(kinds)
+        self._outside: Column | None = None
+        self._weather_second = world.second
+        self._rows = rows = len(kinds)
+        metered = sum(len(units[kind]) for kind in ("row", "pdu", "ups"))
+        self._metered, self._station = Somewhere(rows, 0, metered), Somewhere(rows, rows - 1, 1)
+        self._aired = Somewhere(rows, metered + len(units["ahu"]), len(t.aisles))
 
     def _read(self) -> dict[str, Column]:
         w = self._world
@@ -51,29 +55,23 @@ class FacilityExporter(TwinExporter):
             self._down, self._state = w.down, self._state_of(w.down)
         rows = w.row_power(self._last)
         carried = np.concatenate([rows, rows @ w.ledger.part_share.T], axis=1)
-        mean_w, max_w, air = np.full((3, self._rows), np.nan)
-        mean_w[: carried.shape[1]] = np.add.reduce(carried) / len(carried)
-        max_w[: carried.shape[1]] = np.maximum.reduce(carried)
-        first = carried.shape[1] + len(w.down.ahus)
-        air[first : first + len(w.state.airflow_cfm)] = w.state.airflow_cfm
         return {
             "ts": self._ts(self._rows),
             "kind": self._kind,
             "unit": self._unit,
             "state": self._state,
-            "power_w": numbers(mean_w, np.float64),
-            "power_max_w": numbers(max_w, np.float64),
-            "airflow_cfm": numbers(air, np.float64),
+            "power_w": self._metered.numbers(np.add.reduce(carried) / len(carried)),
+            "power_max_w": self._metered.numbers(np.maximum.reduce(carried)),
+            "airflow_cfm": self._aired.numbers(w.state.airflow_cfm),
             "outside_c": self._weather(),
             "source": self._source,
         }
 
     def _weather(self) -> Column:
-        if self._world.second - self._outside[0] >= WEATHER_S:
-            self._outside = (self._world.second, self._world.outside_c())
-        outside = np.full(self._rows, np.nan)
-        outside[-1] = self._outside[1]
-        return numbers(outside)
+        if self._outside is None or self._world.second - self._weather_second >= WEATHER_S:
+            self._weather_second = self._world.second
+            self._outside = self._station.numbers(np.array([self._world.outside_c()]), np.float32)
+        return self._outside
 
     def _state_of(self, d: Down) -> Column:
         """Rows, aisles and the site have none."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from twin.draws import per_server
 from twin.exporters.base import TwinExporter
 from twin.exporters.instruments import Column, Names, Sensors, kept, numbers, text
-from twin.exporters.kernels import reasons, utilised
+from twin.exporters.readings import narrowed, reasons, server_columns, utilised
 from twin.world import World
 
 Floats = NDArray[np.float64]
@@ -58,29 +58,32 @@ class GpuExporter(TwinExporter):
         if w.fleet is not self._fleet or not np.array_equal(s.down, self._down):
             self._down = s.down.copy()
             self._settle()
-        shown = self._sensors.gpus()
+        shown, u = self._sensors.gpus(), w.site.u
+        power_w, temp_c, mem_temp_c = narrowed(shown["power_w"], shown["temp_c"], shown["mem_temp_c"])
+        util_pct = utilised(self._instance, w.serving.s.inst, self._busy_s, s.util, float(w.second - self._last))
+        why = reasons(s.util, s.gpu_w, s.slow, u.tdp_w, w.caps.mhz, u.max_mhz, self._brake_mhz)
         return {
             "ts": self._ts(s.down.size),
             "node": self._node,
             "gpu": self._gpu,
             "uuid": self._uuid,
             "state": self._state,
-            "power_w": numbers(shown["power_w"]),
-            "temp_c": numbers(shown["temp_c"]),
-            "mem_temp_c": numbers(shown["mem_temp_c"]),
-            "sm_clock_mhz": self._known(s.clock_mhz),
+            "power_w": numbers(power_w),
+            "temp_c": numbers(temp_c),
+            "mem_temp_c": numbers(mem_temp_c),
+            "sm_clock_mhz": self._known(s.clock_mhz, np.float32),
             "mem_clock_mhz": self._clock,
-            "util_pct": self._known(self._util()),
+            "util_pct": self._known(util_pct, np.float32),
             "mem_used_mib": self._memory,
             "energy_j": self._known(s.energy_j, np.float64),
-            "clock_event_reasons": self._known(self._reasons(), np.int64),
+            "clock_event_reasons": self._known(why, np.int64),
         }
 
-    def _known(self, values: NDArray[Any], dtype: type = np.float32) -> Column:
-        """A column that is NULL where the driver no longer answers, or nothing is known."""
+    def _known(self, values: NDArray[Any], dtype: type) -> Column:
+        """A column of what the driver tells: NULL where it no longer answers."""
         if self._down.any():
-            return numbers(np.where(self._down, np.nan, values), dtype)
-        return numbers(values, dtype)
+            return numbers(np.where(self._down.ravel(), np.nan, values.ravel()), dtype)
+        return values.ravel().astype(dtype, copy=values.ndim > 1)
 
     def _settle(self) -> None:
         """Make what changes only when somebody moves in or out, or a GPU is lost."""
@@ -92,17 +95,6 @@ class GpuExporter(TwinExporter):
         self._clock = kept(np.where(down, np.float32(np.nan), self._memory_mhz))
         mib = np.where(fleet.endpoint >= 0, SERVING_MIB, np.where(fleet.customer >= 0, OPAQUE_MIB, FREE_MIB))
         self._memory = kept(np.where(down, np.nan, np.repeat(mib, gpus)).astype(np.float32))
-
-    def _util(self) -> NDArray[np.float32]:
-        """[S, G] percent: of an instance's GPUs the share of time with an iteration in progress, of a tenant's its level."""
-        w = self._world
-        now_s = w.serving.s.inst["busy_s"].copy()
-        busy_s, self._busy_s = now_s - self._busy_s, now_s
-        return utilised(self._instance, busy_s, w.state.util, float(w.second - self._last))
-
-    def _reasons(self) -> Ints:
-        w, s, u = self._world, self._world.state, self._world.site.u
-        return reasons(s.gpu_w, s.slow, s.util <= 0.0, u.tdp_w, w.caps.mhz, u.max_mhz, self._brake_mhz)
 
 
 class ServerExporter(TwinExporter):
@@ -120,14 +112,16 @@ class ServerExporter(TwinExporter):
         self._sensors.gpus()
 
     def _read(self) -> dict[str, Column]:
-        shown, gpus, down = self._sensors.servers(), self._sensors.gpus(), self._world.state.down
-        gpu_w = np.where(down, 0.0, gpus["power_w"])  # one that is shut down draws nothing
+        shown, gpus = self._sensors.servers(), self._sensors.gpus()
+        inlet_c, power_w, fan_pct, gpu_w, hottest_c = server_columns(
+            shown["inlet_c"], shown["server_power_w"], shown["fan_pct"], gpus["power_w"], gpus["temp_c"], self._world.state.down
+        )
         return {
-            "ts": self._ts(len(gpu_w)),
+            "ts": self._ts(len(inlet_c)),
             "node": self._node,
-            "inlet_c": numbers(shown["inlet_c"]),
-            "power_w": numbers(shown["server_power_w"]),
-            "fan_pct": numbers(shown["fan_pct"]),
-            "gpu_power_w": numbers(gpu_w.sum(axis=1)),
-            "gpu_max_c": numbers(np.fmax.reduce(gpus["temp_c"], axis=1)),
+            "inlet_c": numbers(inlet_c),
+            "power_w": numbers(power_w),
+            "fan_pct": numbers(fan_pct),
+            "gpu_power_w": numbers(gpu_w),
+            "gpu_max_c": numbers(hottest_c),
         }

@@ -99,9 +99,31 @@ def _text(ends: NDArray[np.int64], letters: NDArray[np.uint8]) -> Column:
 
 
 def numbers(values: NDArray[Any], dtype: DTypeLike = np.float32) -> Column:
-    """Return a column of numbers, NULL where a value is NaN."""
+    """Return a column of numbers, NULL where a value is NaN; a view where neither shape nor dtype changes."""
     flat = values.ravel()
+    if len(flat) == 0 or not np.isnan(np.minimum.reduce(flat)):
+        return flat.astype(dtype, copy=values.ndim > 1)
     missing = np.isnan(flat)
-    if not missing.any():
-        return flat.astype(dtype)
     return cast(Column, pa.array(np.where(missing, 0, flat).astype(dtype), mask=missing))
+
+
+class Somewhere:
+    """Columns of numbers that stand in some rows only, always the same."""
+
+    def __init__(self, rows: int, first: int, count: int) -> None:
+        """From row `first` on there are `count` numbers."""
+        self._rows, self._here = rows, slice(first, first + count)
+        there = np.zeros(rows, dtype=np.bool_)
+        there[self._here] = True
+        self._valid = pa.py_buffer(np.packbits(there, bitorder="little"))
+
+    def numbers(self, values: NDArray[Any], dtype: type[np.float32 | np.float64] = np.float64) -> Column:
+        """Return the column; NULL also where a value is NaN."""
+        out = np.zeros(self._rows, dtype=dtype)
+        out[self._here] = values
+        if np.isnan(np.minimum.reduce(out)):
+            there = np.full(self._rows, np.nan, dtype=dtype)
+            there[self._here] = values
+            return numbers(there, dtype)
+        kind, nulls = pa.float32() if dtype is np.float32 else pa.float64(), self._rows - len(values)
+        return cast(Column, pa.Array.from_buffers(kind, self._rows, [self._valid, pa.py_buffer(out)], nulls))

@@ -1,4 +1,4 @@
-"""The exporters' loops over GPUs, instances and requests.
+"""The exporters' loops over instances and requests.
 
 Quantiles are exact: of the few requests of a node only the greatest are kept, and these in order."""
 
@@ -12,44 +12,11 @@ from twin.compiled import bare, kernel
 Floats = NDArray[np.float64]
 Narrow = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+Whole = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
 SHARE = 0.99
-REASON_IDLE, REASON_CAP, REASON_POWER, REASON_SLOWDOWN, REASON_HEAT, REASON_BRAKE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
-"""NVML's clock event reasons: idle, clocks set by somebody, power limit, hardware slowdown, by heat, by power brake"""
 RUNNING, WAITING, KV_PCT, ARRIVED, PROMPT, OUTPUT = range(6)
-
-
-@kernel
-def utilised(instance: Ints, busy_s: Floats, level: Floats, elapsed_s: float) -> Narrow:
-    """[S, G] percent of the time in which a GPU was busy: as its instance's [I], elsewhere at its server's level [S]."""
-    out = np.empty(instance.shape, dtype=np.float32)
-    for i in range(instance.shape[0]):
-        for g in range(instance.shape[1]):
-            k = instance[i, g]
-            share = busy_s[k] / elapsed_s if k >= 0 else level[i]
-            out[i, g] = 100.0 * min(max(share, 0.0), 1.0)
-    return out
-
-
-@kernel
-def reasons(gpu_w: Floats, slow: Bools, idle: Bools, tdp_w: Floats, mhz: Floats, max_mhz: Floats, brake_mhz: Floats) -> Ints:
-    """[S, G] why clocks are what they are; `mhz` = caps in force, `idle`, `tdp_w`, `max_mhz`, `brake_mhz` by server."""
-    out = np.empty(slow.shape, dtype=np.int64)
-    for i in range(slow.shape[0]):
-        for g in range(slow.shape[1]):
-            found = REASON_IDLE if idle[i] else 0
-            if gpu_w[i, g] >= tdp_w[i]:
-                found |= REASON_POWER
-            if slow[i, g]:
-                found |= REASON_SLOWDOWN | REASON_HEAT
-            if mhz[i, g] <= brake_mhz[i]:
-                found |= REASON_SLOWDOWN | REASON_BRAKE
-            elif mhz[i, g] < max_mhz[i]:
-                found |= REASON_CAP
-            out[i, g] = found
-    return out
 
 
 @kernel
@@ -110,38 +77,62 @@ def numbered(prefix: Bytes, first: int, step: int, count: int, digits: int) -> t
 
 
 @kernel
-def by_node(rows: Records, node: Ints, nodes: int) -> Floats:
-    """[3, nodes] P99 of TTFT and of TBT in s, percent within both objectives; NaN where nothing tells.
+def note_ended(rows: Records, node: Ints, count: Ints, top: Floats) -> None:
+    """Note requests that ended by node: how many ended, were within objectives, had a TTFT, a TBT (`count` [nodes, 4]), and the
+    greatest TTFT and TBT (`top` [nodes, 2, most]).
 
-    `rows` are ENDED, `node` [I] is each instance's (-1 = of no interest). Quantiles are linear between requests, as numpy's.
-    A rejected request has no latency and misses its objectives; one of a single token has no TBT.
+    `rows` are ENDED, `node` [I] is each instance's (-1 = of no interest). A rejected request has no latency and misses its
+    objectives; one of a single token has no TBT.
     """
-    count = np.zeros((4, nodes), dtype=np.int64)  # ended, within objectives, with a TTFT, with a TBT
-    for k in range(len(rows)):
-        if node[rows[k].instance] >= 0:
-            count[0, node[rows[k].instance]] += 1
-    most = 2
-    for n in range(nodes):
-        most = max(most, 2 + count[0, n] // 100)  # no more lie above the 99th percentile, and one below it
-    top = np.empty((2, nodes, most))
     for k in range(len(rows)):
         r = rows[k]
         n = node[r.instance]
         if n >= 0:
-            count[1, n] += r.ok
+            count[n, 0] += 1
+            count[n, 1] += r.ok
             if r.first_s == r.first_s:
-                _keep(top[0, n], count[2, n], r.first_s - r.arrival_s)
-                count[2, n] += 1
+                _keep(top[n, 0], count[n, 2], r.first_s - r.arrival_s)
+                count[n, 2] += 1
                 if r.output > 1:
-                    _keep(top[1, n], count[3, n], (r.end_s - r.first_s) / (r.output - 1))
-                    count[3, n] += 1
-    out = np.full((3, nodes), np.nan)
-    for n in range(nodes):
-        out[0, n] = _quantile(top[0, n], count[2, n])
-        out[1, n] = _quantile(top[1, n], count[3, n])
-        if count[0, n] > 0:
-            out[2, n] = 100.0 * count[1, n] / count[0, n]
+                    _keep(top[n, 1], count[n, 3], (r.end_s - r.first_s) / (r.output - 1))
+                    count[n, 3] += 1
+
+
+@kernel
+def latencies(count: Ints, top: Floats) -> Floats:
+    """[3, nodes] P99 of TTFT and of TBT in s, percent within both objectives; NaN where nothing tells.
+
+    Quantiles are linear between requests, as numpy's.
+    """
+    out = np.full((3, len(count)), np.nan)
+    for n in range(len(count)):
+        out[0, n] = _quantile(top[n, 0], count[n, 2])
+        out[1, n] = _quantile(top[n, 1], count[n, 3])
+        if count[n, 0] > 0:
+            out[2, n] = 100.0 * count[n, 1] / count[n, 0]
     return out
+
+
+@kernel
+def request_columns(f: Records, server: Ints, start_us: int) -> tuple[Ints, Whole, Narrow]:
+    """Return of requests `f` (ENDED): [5, n] times of end and arrival in microseconds, endpoint, server, whether it was served;
+    [3, n] tokens of prompt, output and cache; [3, n] TTFT, TBT and the whole in s, NaN where there is none.
+
+    `server` [I] is each instance's.
+    """
+    ints, tokens = np.empty((5, len(f)), dtype=np.int64), np.empty((3, len(f)), dtype=np.int32)
+    seconds = np.full((3, len(f)), np.nan, dtype=np.float32)
+    for k in range(len(f)):
+        r = f[k]
+        served = r.first_s == r.first_s
+        ints[0, k], ints[1, k] = start_us + int(r.end_s * 1e6), start_us + int(r.arrival_s * 1e6)
+        ints[2, k], ints[3, k], ints[4, k] = r.endpoint, server[r.instance], served
+        tokens[0, k], tokens[1, k], tokens[2, k] = r.prompt, r.output if served else 0, r.cached if served else 0
+        if served:
+            seconds[0, k], seconds[2, k] = r.first_s - r.arrival_s, r.end_s - r.arrival_s
+            if r.output > 1:
+                seconds[1, k] = (r.end_s - r.first_s) / (r.output - 1)
+    return ints, tokens, seconds
 
 
 @bare

@@ -3,10 +3,11 @@
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from twin.batching.state import ENDED, Records
 from twin.exporters.base import TwinExporter
 from twin.exporters.instruments import Column, Names, Sensors, numbered_text, numbers
+from twin.exporters.kernels import request_columns
 from twin.world import World
 
 
@@ -31,29 +32,35 @@ class RequestsExporter(TwinExporter):
         self._prefix = f"{world.scenario.name}-{world.seed}-"
 
     def _read(self) -> dict[str, Column]:
-        ended = self._ended()
-        first = (-self._seen) % self._sample
-        f = ended[first :: self._sample].copy()
-        ids = numbered_text(self._prefix, self._seen + first, self._sample, len(f))
-        self._seen += len(ended)
-        endpoint, output, served = f["endpoint"].copy(), f["output"].copy(), np.isfinite(f["first_s"])
-        decoded = f["end_s"] - f["first_s"]
+        first = self._seen + (-self._seen) % self._sample
+        f = self._sampled()
+        ints, tokens, seconds = request_columns(f, self._world.fleet.instance_server, self._start_us)
+        at, received_at, endpoint, node, served = ints
         return {
-            "ts": self._at(f["end_s"]),
-            "request_id": ids,
+            "ts": at.view("datetime64[us]"),
+            "request_id": numbered_text(self._prefix, first, self._sample, len(f)),
             "endpoint": self._endpoint.at(endpoint),
             "model": self._model.at(endpoint),
-            "node": self._node.at(self._world.fleet.instance_server[f["instance"]]),
-            "received_at": self._at(f["arrival_s"]),
+            "node": self._node.at(node),
+            "received_at": received_at.view("datetime64[us]"),
             "status": self._status.at(served),
-            "prompt_tokens": f["prompt"].copy(),
-            "output_tokens": output * served,
-            "cached_tokens": f["cached"] * served,
-            "ttft_s": numbers(f["first_s"] - f["arrival_s"]),
-            "tbt_s": numbers(np.where(output > 1, decoded / np.maximum(1, output - 1), np.nan)),
-            "e2e_s": numbers(np.where(served, f["end_s"] - f["arrival_s"], np.nan)),
+            "prompt_tokens": tokens[0],
+            "output_tokens": tokens[1],
+            "cached_tokens": tokens[2],
+            "ttft_s": numbers(seconds[0]),
+            "tbt_s": numbers(seconds[1]),
+            "e2e_s": numbers(seconds[2]),
             "weight": np.full(len(f), self._sample, dtype=np.float32),
         }
 
-    def _at(self, seconds: NDArray[np.float64]) -> Column:
-        return self._start + (seconds * 1e6).astype("timedelta64[us]")
+    def _sampled(self) -> Records:
+        """One in so many of those that ended since the last frame."""
+        picked = []
+        for rows in self._ended():
+            picked.append(rows[(-self._seen) % self._sample :: self._sample])
+            self._seen += len(rows)
+        found, at = np.empty(sum(len(rows) for rows in picked), dtype=ENDED), 0
+        for rows in picked:  # numpy would look at each field anew to put structures together
+            found[at : at + len(rows)] = rows
+            at += len(rows)
+        return found
