@@ -5,11 +5,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.batching.state import Records
 from twin.compiled import kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Ints32 = NDArray[np.int32]
+ASKED = np.dtype(
+    [
+        ("at_s", np.float64),
+        ("prompt", np.int32),
+        ("output", np.int32),
+        ("cached", np.int32),  # prompt tokens that a prefix cache holds
+    ],
+    align=True,
+)
+"""a request, in one place of memory: they are served in another order than they are drawn"""
 
 
 class Arrivals(NamedTuple):
@@ -26,11 +37,8 @@ class Block(NamedTuple):
 
     first: Ints
     """[E + 1]"""
-    at_s: Floats
-    prompt: Ints32
-    output: Ints32
-    cached: Ints32
-    """prompt tokens that a prefix cache holds"""
+    rows: Records
+    """ASKED"""
 
 
 class Lengths(NamedTuple):
@@ -46,25 +54,16 @@ class Lengths(NamedTuple):
 
 def empty(endpoints: int, room: int) -> Block:
     """Return a block with room for so many requests."""
-    return Block(
-        np.zeros(endpoints + 1, dtype=np.int64),
-        np.zeros(room),
-        np.zeros(room, dtype=np.int32),
-        np.zeros(room, dtype=np.int32),
-        np.zeros(room, dtype=np.int32),
-    )
+    return Block(np.zeros(endpoints + 1, dtype=np.int64), np.empty(room, dtype=ASKED))
 
 
 def by_endpoint(arrivals: Arrivals, endpoints: int) -> Block:
     """Return given arrivals (by time) as a block; nothing is cached."""
     order = np.argsort(arrivals.endpoint, kind="stable")
-    return Block(
-        np.searchsorted(arrivals.endpoint[order], np.arange(endpoints + 1)).astype(np.int64),
-        arrivals.at_s[order],
-        arrivals.prompt[order].astype(np.int32),
-        arrivals.output[order].astype(np.int32),
-        np.zeros(len(order), dtype=np.int32),
-    )
+    rows = np.zeros(len(order), dtype=ASKED)
+    for name in ("at_s", "prompt", "output"):
+        rows[name] = getattr(arrivals, name)[order]
+    return Block(np.searchsorted(arrivals.endpoint[order], np.arange(endpoints + 1)).astype(np.int64), rows)
 
 
 def draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float, lengths: Lengths) -> Block:
@@ -79,7 +78,7 @@ def draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float,
         block = empty(rates.shape[1], room)
         count = _draw(rng, start_s, rates, excess, lengths, block)
         if count <= room:
-            return Block(block.first, block.at_s[:count], block.prompt[:count], block.output[:count], block.cached[:count])
+            return Block(block.first, block.rows[:count])
         rng.bit_generator.state = state  # the same draws again, with room for all
         room = count
 
@@ -88,7 +87,7 @@ def draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float,
 def _draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float, lengths: Lengths, out: Block) -> int:
     """Fill `out`; return how many there are, which may be more than it has room for."""
     n = 0
-    room = len(out.at_s)
+    room = len(out.rows)
     for e in range(rates.shape[1]):
         out.first[e] = n
         wait = rng.standard_exponential()  # in units of the expected number
@@ -103,11 +102,11 @@ def _draw(rng: np.random.Generator, start_s: float, rates: Floats, excess: float
                 k = lengths.first[e] + int(rng.random() * lengths.size[e])
                 hit = rng.random() * 2.0 * lengths.cached_share[e] if lengths.cached_share[e] > 0.0 else 0.0
                 if n < room:
-                    prompt = lengths.prompt[k]
-                    out.at_s[n] = start_s + t + at / rate
-                    out.prompt[n] = prompt
-                    out.output[n] = lengths.output[k]
-                    out.cached[n] = min(int(hit * prompt) // 16 * 16, prompt - 1)  # whole blocks
+                    r = out.rows[n]
+                    r.at_s = start_s + t + at / rate
+                    r.prompt = lengths.prompt[k]
+                    r.output = lengths.output[k]
+                    r.cached = min(int(hit * r.prompt) // 16 * 16, r.prompt - 1)  # whole blocks
                 n += 1
             wait -= rate - at
     out.first[rates.shape[1]] = n

@@ -111,7 +111,8 @@ def _give(v: Serving, a: Asked, second: int, stride: int, step_s: int) -> None:
         while at < v.start[i]:
             n = v.pick[3, at]
             k, e = v.pick[1, n], v.pick[2, n]
-            push(v.s, i, v.high[e], a.block.at_s[k], a.block.prompt[k], a.block.output[k], a.block.cached[k], k)
+            r = a.block.rows[k]
+            push(v.s, i, v.high[e], r.at_s, r.prompt, r.output, r.cached, k)
             at += 1
         if not v.hot[v.server[i]]:
             _serve(v, i, second, 0, stride, step_s)
@@ -143,7 +144,7 @@ def _route(v: Serving, a: Asked, until_s: float) -> int:
     count = 0
     for e in range(len(a.cursor)):
         k = a.cursor[e]
-        while k < a.block.first[e + 1] and a.block.at_s[k] < until_s:
+        while k < a.block.first[e + 1] and a.block.rows[k].at_s < until_s:
             i = pick(v.router, e)
             v.pick[0, count], v.pick[1, count], v.pick[2, count] = i, k, e
             v.start[i] += 1

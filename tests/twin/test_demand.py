@@ -30,16 +30,16 @@ def test_the_run_begins_at_the_days_peak_and_at_the_given_weather(workload: Work
 def test_arrivals_are_what_the_rates_say_and_repeat(workload: Workload) -> None:
     one = demand(workload)
     blocks = [one.arrivals(b) for b in range(-5, 25)]
-    total = sum(len(b.at_s) for b in blocks)
+    total = sum(len(b.rows) for b in blocks)
     expected = one.rates(np.arange(-300.0, 1500.0) + 0.5).sum()
     assert total == pytest.approx(expected, rel=0.02)
     for number, block in zip(range(-5, 25), blocks, strict=True):
         for low, high in pairwise(block.first.tolist()):
-            assert (np.diff(block.at_s[low:high]) >= 0).all()
-        assert ((block.at_s >= 60 * number) & (block.at_s < 60 * number + 60)).all()
-        assert min(block.prompt.min(), block.output.min()) >= 1
+            assert (np.diff(block.rows["at_s"][low:high]) >= 0).all()
+        assert ((block.rows["at_s"] >= 60 * number) & (block.rows["at_s"] < 60 * number + 60)).all()
+        assert min(block.rows["prompt"].min(), block.rows["output"].min()) >= 1
     again = demand(workload).arrivals(7)
-    assert [a.tobytes() for a in again] == [b.tobytes() for b in one.arrivals(7)]
+    assert [a.tolist() for a in again] == [b.tolist() for b in one.arrivals(7)]
 
 
 @pytest.mark.parametrize("burst_cv", [0.5, 1.0, 2.0])
@@ -47,7 +47,7 @@ def test_counts_are_as_dispersed_as_the_burstiness_asks(workload: Workload, burs
     bursty = demand(replace(workload, burst_cv=burst_cv), demand_sd=0.0)
     counts = np.concatenate(
         [
-            np.bincount((b.at_s[: b.first[1]] - 60 * number).astype(int), minlength=60)
+            np.bincount((b.rows["at_s"][: b.first[1]] - 60 * number).astype(int), minlength=60)
             for number in range(40)
             for b in [bursty.arrivals(number)]
         ]

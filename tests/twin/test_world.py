@@ -100,7 +100,7 @@ def test_control_does_not_change_what_is_asked(make_world: Maker) -> None:
     free, capped = make_world(), make_world()
     cap_all(capped, 1000.0, saas=True)
     arrived = [run(w, 120).serving.s.inst["arrived"].sum() + held(w) * 0 for w in (free, capped)]
-    asked = [len(w.demand.arrivals(n).at_s) for w in (free, capped) for n in (0, 1)]
+    asked = [len(w.demand.arrivals(n).rows) for w in (free, capped) for n in (0, 1)]
     assert asked[:2] == asked[2:]
     assert arrived[0] == pytest.approx(arrived[1], abs=20)  # who comes within an iteration joins at its end
 
