@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.errors import InputError
 from forecast.grids import Floats, Ints
-from forecast.maxima_fit import ORIGIN_S, Pool, fitted, pools
+from forecast.maxima_fit import ORIGIN_S, STILL, Pool, fitted, pools
 from forecast.tail import Law
-from forecast.trails import FRESH_S, Looks, fresh, last_seen, looks, maxima
+from forecast.trails import FRESH_S, Bools, Looks, fresh, last_seen, looks, maxima, origins_of, usable
 
 WINDOWS_S: tuple[float, ...] = (2.0, 10.0, 45.0, 300.0)
 """the actuators' latencies; 45 s at 2 s cadence are 23 samples"""
@@ -31,7 +30,10 @@ RATE_AT = 0.01
 """the exceedance whose observed rate corrects the tail"""
 HALF_LIFE_S = 3_600.0
 """of an observed window in that rate [F] on development seeds"""
+COUNTED_HALVES = 8
+"""half-lives after which a window no longer counts"""
 RATE_BOUNDS = (0.25, 4.0)
+"""[A]"""
 PRIOR_WINDOWS = 10.0
 """windows' worth of exceedances at the expected rate that a class begins with, and a row beside its class [A]"""
 
@@ -44,27 +46,37 @@ class RowMaxima:
     levels: tuple[float, ...]
     quantiles: Floats
     """[R, W, L] W, not falling along windows and levels, within [0, upper]"""
-    known: NDArray[np.bool_]
+    known: Bools
     """[R]"""
     age_s: Floats
     """[R] of the newest sample; inf = none"""
     notes: tuple[str, ...]
     """[R] why a width is not of the row's own making, or why there is none; "" = nothing to say"""
-    _laws: tuple[tuple[Law, ...], ...]
-    _pool: Ints
-    _window: Ints
-    _centre: Floats
-    _scale: Floats
-    _rate: Floats
+    laws: tuple[tuple[Law, ...], ...]
+    """[pool][window] of (maximum - centre) / scale"""
+    pool: Ints
+    """[R] which pool's law"""
+    window: Ints
+    """[R, W] the law of which window; a longer one where the newest sample is old"""
+    centre: Floats
+    """[R, W] W"""
+    scale: Floats
+    """[R, W] W > 0"""
+    rate: Floats
+    """[R, W] by how much more often than said the law's 1 % is exceeded of late"""
+    upper_w: Floats
+    """[R]"""
 
     def exceedance(self, limit_w: Floats) -> Floats:
         """Return [R, W] P(max over the window > limit_w [R]); not falling along windows. NaN where not known."""
-        out = np.full(self._centre.shape, np.nan)
-        z = (np.asarray(limit_w, dtype=np.float64)[:, None] - self._centre) / self._scale
-        for pool, laws in enumerate(self._laws):
+        limit = np.asarray(limit_w, dtype=np.float64)[:, None]
+        z = np.clip((limit - self.centre) / self.scale, -1e9, 1e9)
+        out = np.full(self.centre.shape, np.nan)
+        for pool, laws in enumerate(self.laws):
             for window, own in enumerate(laws):
-                at = (self._pool == pool)[:, None] & (self._window == window) & self.known[:, None]
-                out[at] = _really(own.beyond(z[at]), self._rate[at])
+                at = (self.pool == pool)[:, None] & (self.window == window) & self.known[:, None]
+                out[at] = _really(own.beyond(z[at]), self.rate[at])
+        out = np.where(np.isnan(out), np.nan, np.where(limit < 0, 1.0, np.where(limit >= self.upper_w[:, None], 0.0, out)))
         return np.asarray(np.maximum.accumulate(out, axis=1))
 
 
@@ -93,19 +105,20 @@ class Maxima:
         `upper_w` [R]: no quantile above. A row whose newest sample is old gets the law of the window that reaches as far from
         that sample on. Raises InputError when there are other rows than were learnt of.
         """
-        power_w = usable(power_w, len(self.pool_of))
+        power_w = usable(power_w, len(self.pool_of))[:, -(LOOK_BACK_S // self.step_s + 1) :]
         last = last_seen(power_w)
         seen = looks(power_w, np.maximum(last, 0)[:, None], self.step_s, None if rise_w is None else rise_w[:, None])
         age_s = np.where(last >= 0, (power_w.shape[1] - 1 - last) * self.step_s, np.inf)
-        known = (last >= 0) & (age_s < LOOK_BACK_S) & np.array([bool(p.laws) for p in self.pools], dtype=np.bool_)[self.pool_of]
+        known = (last >= 0) & (age_s < LOOK_BACK_S)
         wanted = np.asarray(self.windows_s)[None] + np.where(np.isfinite(age_s), age_s, 0.0)[:, None]
         window = np.minimum(np.searchsorted(self.windows_s, wanted), len(self.windows_s) - 1)
         farther = np.sqrt(np.maximum(1.0, wanted / self.windows_s[-1]))
-        centre, scale = self._standard(seen)
+        centre, scale = self.standard(seen)
         centre = np.take_along_axis(centre[:, 0], window, axis=1)
         spread = scale * farther
+        still = np.nan_to_num(seen.scale[:, 0]) < scale[:, 0]
         rate = np.take_along_axis(self.rates(), window, axis=1)
-        upper = np.full(len(last), np.inf) if upper_w is None else upper_w
+        upper = np.full(len(last), np.inf) if upper_w is None else np.asarray(upper_w, dtype=np.float64)
         quantiles = self._quantiles(window, centre, spread, rate)
         return RowMaxima(
             windows_s=self.windows_s,
@@ -113,19 +126,20 @@ class Maxima:
             quantiles=np.where(known[:, None, None], np.clip(quantiles, 0.0, upper[:, None, None]), np.nan),
             known=known,
             age_s=age_s,
-            notes=tuple(self._note(r, float(age_s[r]), bool(scale[r, 0] > 0)) for r in range(len(last))),
-            _laws=tuple(pool.laws for pool in self.pools),
-            _pool=self.pool_of,
-            _window=window,
-            _centre=centre,
-            _scale=np.maximum(spread, 1e-300),
-            _rate=rate,
+            notes=tuple(self._note(r, float(age_s[r]), bool(still[r])) for r in range(len(last))),
+            laws=tuple(pool.laws for pool in self.pools),
+            pool=self.pool_of,
+            window=window,
+            centre=centre,
+            scale=np.maximum(spread, 1e-100),
+            rate=rate,
+            upper_w=upper,
         )
 
     def at(self, power_w: Floats, origins: Ints) -> Floats:
         """Return [R, O, W, L] the quantiles that `now` would have given at `origins` (columns) of `power_w`, to score them."""
         power_w = usable(power_w, len(self.pool_of))
-        centre, scale = self._standard(looks(power_w, origins, self.step_s))
+        centre, scale = self.standard(looks(power_w, origins, self.step_s))
         window = np.broadcast_to(np.arange(len(self.windows_s)), centre.shape)
         rate = np.broadcast_to(self.rates()[:, None], centre.shape)
         return self._quantiles(window, centre, np.broadcast_to(scale[..., None], centre.shape), rate)
@@ -141,16 +155,16 @@ class Maxima:
             out[rows] = (hits[rows] + prior * of_class) / (due[rows] + prior)
         return np.clip(out, *RATE_BOUNDS)
 
-    def _standard(self, seen: Looks) -> tuple[Floats, Floats]:
-        """Return centre [R, O, W] and scale [R, O]."""
+    def standard(self, seen: Looks) -> tuple[Floats, Floats]:
+        """Return centre [R, O, W] and scale [R, O], W, of what was seen."""
         weights = np.stack([pool.weights for pool in self.pools])[self.pool_of]
-        ratio = np.array([pool.ratio for pool in self.pools])[self.pool_of]
+        usual = np.array([pool.ratio for pool in self.pools])[self.pool_of, None] * np.nan_to_num(seen.level)
         centre = seen.level[..., None] + np.einsum("rof,rwf->row", seen.x, weights)
-        scale = np.maximum(np.nan_to_num(seen.scale), 0.1 * ratio[:, None] * np.abs(np.nan_to_num(seen.level)))
-        return centre, scale
+        scale = np.nan_to_num(seen.scale)
+        return centre, np.where(scale < STILL * usual, usual, scale)
 
     def _quantiles(self, window: Ints, centre: Floats, scale: Floats, rate: Floats) -> Floats:
-        """Return [..., W, L]; the first axis of all is rows, the last windows. NaN where a pool has learnt nothing."""
+        """Return [..., W, L]; the first axis of all is rows, the last windows."""
         out = np.full((*centre.shape, len(LEVELS)), np.nan)
         beyond = 1.0 - np.asarray(LEVELS)
         of_row = self.pool_of.reshape(-1, *([1] * (centre.ndim - 1)))
@@ -161,16 +175,14 @@ class Maxima:
                 out[at] = centre[at][:, None] + scale[at][:, None] * z
         return np.asarray(np.maximum.accumulate(out, axis=-2))
 
-    def _note(self, row: int, age_s: float, moves: bool) -> str:
-        if not self.pools[self.pool_of[row]].laws:
-            return "no forecast: no row has been measured yet"
+    def _note(self, row: int, age_s: float, still: bool) -> str:
         if age_s >= LOOK_BACK_S:
             return f"no forecast: nothing measured in the last {LOOK_BACK_S // 60} min"
         said = [self.notes[row]] if self.notes[row] else []
         if age_s > FRESH_S:
             said.append(f"newest sample {age_s:.0f} s old")
-        if not moves:
-            said.append("constant: no spread was ever seen")
+        if still:
+            said.append("stands still: the usual spread is assumed")
         return "; ".join(said)
 
 
@@ -192,7 +204,7 @@ def learn(
     power_w = usable(power_w, rows)
     names = list(classes) if classes is not None else [""] * rows
     if not rows or len(names) != rows or not windows_s or list(windows_s) != sorted(windows_s):
-        raise InputError(f"row maxima: {rows} rows, {len(names)} classes, windows {windows_s}: give a class per row, rising windows")
+        raise InputError(f"row maxima: {rows} rows, {len(names)} classes, windows {windows_s}: a class per row, rising windows")
     samples = fitted(power_w, until_s, step_s, windows_s, rise_w)
     found, pool_of, notes = pools(samples, names, step_s, windows_s)
     nothing = np.zeros((rows, len(windows_s)))
@@ -215,40 +227,27 @@ def follow(learnt: Maxima, power_w: Floats, until_s: int, rise_w: Floats | None 
     It should reach LOOK_BACK_S and the longest window further back than learnt.until_s. `rise_w` [R, T] as in `learn`.
     """
     power_w = usable(power_w, len(learnt.pool_of))
-    aged = 0.5 ** (max(0, until_s - learnt.until_s) / HALF_LIFE_S)
-    hits, watched = learnt.hits * aged, learnt.watched * aged
-    if until_s <= learnt.until_s or not any(pool.laws for pool in learnt.pools):
+    if until_s <= learnt.until_s:
         return learnt
+    aged = 0.5 ** ((until_s - learnt.until_s) / HALF_LIFE_S)
+    hits, watched = learnt.hits * aged, learnt.watched * aged
     step_s, total = learnt.step_s, power_w.shape[1]
-    begin_s = until_s - (total - 1) * step_s  # end of the first column
-    longest_s = int(learnt.windows_s[-1]) + step_s
-    earliest_s = max(begin_s, learnt.until_s - longest_s, until_s - int(8 * HALF_LIFE_S))
-    first_s = -(-earliest_s // ORIGIN_S) * ORIGIN_S
-    origins = np.arange(first_s - begin_s, (total - 1) * step_s, ORIGIN_S, dtype=np.int64) // step_s
-    if not origins.size:
-        return replace(learnt, until_s=until_s, hits=hits, watched=watched)
+    since_s = max(learnt.until_s - int(learnt.windows_s[-1]) - step_s, until_s - int(COUNTED_HALVES * HALF_LIFE_S))
+    origins = origins_of(until_s, total, step_s, since_s, ORIGIN_S)
     seen = looks(power_w, origins, step_s, None if rise_w is None else rise_w[:, origins])
-    centre, scale = learnt._standard(seen)
-    usual = fresh(power_w, origins, step_s) & (scale > 0)
+    centre, scale = learnt.standard(seen)
+    usual = fresh(power_w, origins, step_s)
     for w, window_s in enumerate(learnt.windows_s):
         steps = int(-(-window_s // step_s))
-        ends_s = begin_s + (origins + steps) * step_s
+        ends_s = until_s - (total - 1 - origins - steps) * step_s
         highest = maxima(power_w, origins, steps)
-        at_1 = np.array([p.laws[w].quantile(np.array([RATE_AT]))[0] if p.laws else np.nan for p in learnt.pools])[learnt.pool_of]
+        at_1 = np.array([float(pool.laws[w].quantile(np.array(RATE_AT))) for pool in learnt.pools])
         counts = usual & ~np.isnan(highest) & (ends_s > learnt.until_s)[None]
         weight = np.where(counts, 0.5 ** ((until_s - ends_s) / HALF_LIFE_S)[None], 0.0)
-        above = highest > centre[..., w] + scale * at_1[:, None]
+        above = highest > centre[..., w] + scale * at_1[learnt.pool_of, None]
         hits[:, w] += (weight * above).sum(axis=1)
         watched[:, w] += weight.sum(axis=1)
     return replace(learnt, until_s=until_s, hits=hits, watched=watched)
-
-
-def usable(power_w: Floats, rows: int) -> Floats:
-    """Return `power_w` with what is no power (infinite, negative) as NaN. Raises InputError when it is not [rows, some]."""
-    power_w = np.asarray(power_w, dtype=np.float64)
-    if power_w.ndim != 2 or len(power_w) != rows or not power_w.shape[1]:
-        raise InputError(f"row maxima: power of shape {power_w.shape}; give [{rows}, samples], a row for each that was learnt of")
-    return np.where(np.isfinite(power_w) & (power_w >= 0), power_w, np.nan)
 
 
 def _nominal(beyond: Floats, rate: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """The distribution of a sample whose far end matters: empirical in its body, generalised Pareto beyond a threshold.
 
-Peaks over a threshold: above a high u, X - u given X > u is nearly generalised Pareto, P(X - u > x) = (1 + xi x / sigma)^(-1 / xi)
-(Pickands 1975). Shape and scale come from probability weighted moments, which stand few peaks well (Hosking and Wallis 1987).
-Peaks that come together are one event, so only the highest of a cluster counts.
+Peaks over a threshold: above a high u, X - u given X > u is nearly generalised Pareto (Pickands 1975),
+P(X - u > x | X > u) = (1 + xi x / sigma)^(-1 / xi). Shape and scale come from probability weighted moments, which stand few
+peaks well (Hosking and Wallis 1987). Peaks that come together are one event, so only the highest of a cluster counts.
 """
 
 from collections.abc import Sequence
@@ -55,10 +55,10 @@ class Law:
         if self.sigma == 0.0:
             tail = np.zeros(np.shape(x))
         else:
-            y = np.maximum(over, 0.0) / self.sigma
-            left = np.maximum(1.0 + self.xi * y, 0.0)
-            tail = share * (np.exp(-y) if self.xi == 0.0 else np.where(left > 0, left, np.inf) ** (-1.0 / self.xi))
-            tail = np.where(left > 0, tail, 0.0)
+            y = np.clip(over, 0.0, 1e15 * self.sigma) / self.sigma
+            inner = np.maximum(self.xi * y, -1.0 + 1e-15)  # a negative shape has an end: nothing lies beyond
+            tail = share * np.exp(-y if self.xi == 0.0 else -np.log1p(inner) / self.xi)
+            tail = np.where(self.xi * y > -1.0, tail, 0.0)
         return np.asarray(np.where(x < self.z[0], 1.0, np.where(over >= 0, tail, inside)), dtype=np.float64)
 
 

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from contracts.errors import InputError
 from forecast.grids import Floats, Ints
+
+Bools = NDArray[np.bool_]
 
 MEANS_S = (10, 30, 60, 120, 300, 900)
 """trailing means; the level is that over LEVEL_S, the others tell by how much it moves"""
@@ -30,11 +34,29 @@ class Looks:
     """[R, O, FEATURES] differences of the trailing means from the level, then the rise expected over 5 min"""
 
 
+def usable(power_w: Floats, rows: int) -> Floats:
+    """Return `power_w` with what is no power (infinite, negative) as NaN. Raises InputError when it is not [rows, some]."""
+    power_w = np.asarray(power_w, dtype=np.float64)
+    if power_w.ndim != 2 or len(power_w) != rows or not power_w.shape[1]:
+        raise InputError(
+            f"row maxima: power of shape {power_w.shape}; give [{rows}, samples], a row for each that was learnt of"
+        )
+    return np.where(np.isfinite(power_w) & (power_w >= 0), power_w, np.nan)
+
+
+def origins_of(until_s: int, columns: int, step_s: int, since_s: int, every_s: int) -> Ints:
+    """Return the columns that hold the newest sample at each whole multiple of `every_s` from `since_s` on, the last column
+    left away; the last of `columns` ends at `until_s`. The same times whatever the first column is."""
+    begin_s = until_s - (columns - 1) * step_s
+    first_s = -(-max(begin_s, since_s) // every_s) * every_s
+    return np.arange(first_s - begin_s, (columns - 1) * step_s, every_s, dtype=np.int64) // step_s
+
+
 def looks(power_w: Floats, origins: Ints, step_s: int, rise_w: Floats | None = None) -> Looks:
     """Return what is known at `origins` (columns, [O] or [R, O]) of `power_w` [R, T]; nothing after an origin is read.
 
-    `rise_w` [R, O]: by how much the 300 s mean will change in 300 s, as a level forecast says; absent or NaN, the row's own trend
-    (its last 5 min against its last 15) stands for it.
+    `rise_w` [R, O]: by how much the 300 s mean will change in 300 s, as a level forecast says; absent or NaN, the row's own
+    trend (its last 5 min against its last 15) stands for it.
     """
     where = np.broadcast_to(origins, (len(power_w), np.shape(origins)[-1]))
     first = np.argmax(~np.isnan(power_w), axis=1)[:, None]
@@ -49,14 +71,15 @@ def looks(power_w: Floats, origins: Ints, step_s: int, rise_w: Floats | None = N
     trend = means[MEANS_S.index(300)] - means[MEANS_S.index(900)]
     rise = trend if rise_w is None else np.where(np.isnan(rise_w), trend, rise_w)
     others = [means[i] - level for i, s in enumerate(MEANS_S) if s not in (LEVEL_S, 900)]
-    return Looks(
-        level=level + base, scale=np.sqrt(0.5 * variance[0] + 0.5 * variance[1]), x=np.stack([*others, rise, trend - rise], axis=-1)
-    )
+    scale = np.sqrt(0.5 * variance[0] + 0.5 * variance[1])
+    return Looks(level=level + base, scale=scale, x=np.stack([*others, rise, trend - rise], axis=-1))
 
 
 def maxima(power_w: Floats, origins: Ints, steps: int) -> Floats:
     """Return [R, O] the highest of the `steps` samples after each origin [O]; NaN where the window is not over or has holes."""
     total = power_w.shape[1]
+    if total <= steps:
+        return np.full((len(power_w), len(origins)), np.nan)
     highest = np.where(np.isnan(power_w), -np.inf, power_w)
     reach = 1
     while 2 * reach <= steps:  # the maximum over 2, 4, 8, ... samples from each column on
@@ -73,11 +96,11 @@ def maxima(power_w: Floats, origins: Ints, steps: int) -> Floats:
 def last_seen(power_w: Floats) -> Ints:
     """Return [R] the column of each row's newest sample; -1 where there is none."""
     seen = ~np.isnan(power_w)
-    last = power_w.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1) if power_w.shape[1] else np.zeros(len(power_w), dtype=np.int64)
+    last = power_w.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
     return np.asarray(np.where(seen.any(axis=1), last, -1), dtype=np.int64)
 
 
-def fresh(power_w: Floats, origins: Ints, step_s: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def fresh(power_w: Floats, origins: Ints, step_s: int) -> Bools:
     """Return [R, O] whether a sample at most FRESH_S old is there at the origin."""
     seen = np.where(np.isnan(power_w), -(10**9), np.arange(power_w.shape[1])[None])
     newest = np.maximum.accumulate(seen, axis=1)[:, origins]
