@@ -25,7 +25,7 @@ WINDOWS_S: tuple[float, ...] = (2.0, 10.0, 45.0, 300.0)
 """the actuators' latencies; 45 s at 2 s cadence are 23 samples"""
 LEVELS: tuple[float, ...] = (0.5, 0.9, 0.99, 0.999, 0.9999)
 LOOK_BACK_S = 900
-"""what `now` reads; `follow` reads the longest window more, and what is new"""
+"""of data before an origin is read, and a newest sample at most so old; `now` reads twice that, where samples may be old"""
 RATE_AT = 0.01
 """the exceedance whose observed rate corrects the tail"""
 HALF_LIFE_S = 3_600.0
@@ -105,7 +105,7 @@ class Maxima:
         `upper_w` [R]: no quantile above. A row whose newest sample is old gets the law of the window that reaches as far from
         that sample on. Raises InputError when there are other rows than were learnt of.
         """
-        power_w = usable(power_w, len(self.pool_of))[:, -(LOOK_BACK_S // self.step_s + 1) :]
+        power_w = usable(power_w, len(self.pool_of))[:, -2 * LOOK_BACK_S // self.step_s :]
         last = last_seen(power_w)
         seen = looks(power_w, np.maximum(last, 0)[:, None], self.step_s, None if rise_w is None else rise_w[:, None])
         age_s = np.where(last >= 0, (power_w.shape[1] - 1 - last) * self.step_s, np.inf)

@@ -110,13 +110,14 @@ def fresh(power_w: Floats, origins: Ints, step_s: int) -> Bools:
 def _trailing(values: Floats, where: Ints, steps: list[int]) -> list[Floats]:
     """Return, for each number of steps, [R, O] the mean of what is known in so many columns up to `where`; NaN of nothing."""
     rows = len(values)
+    row = np.arange(rows)[:, None]
     known = ~np.isnan(values)
     total = np.concatenate([np.zeros((rows, 1)), np.cumsum(np.where(known, values, 0.0), axis=1)], axis=1)
     count = np.concatenate([np.zeros((rows, 1), dtype=np.int64), np.cumsum(known, axis=1)], axis=1)
     out: list[Floats] = []
     for n in steps:
         low = np.maximum(where + 1 - n, 0)
-        of = np.take_along_axis(count, where + 1, axis=1) - np.take_along_axis(count, low, axis=1)
-        summed = np.take_along_axis(total, where + 1, axis=1) - np.take_along_axis(total, low, axis=1)
+        of = count[row, where + 1] - count[row, low]
+        summed = total[row, where + 1] - total[row, low]
         out.append(np.where(of > 0, summed / np.maximum(of, 1), np.nan))
     return out
