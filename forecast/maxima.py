@@ -231,10 +231,12 @@ def follow(learnt: Maxima, power_w: Floats, until_s: int, rise_w: Floats | None 
         return learnt
     aged = 0.5 ** ((until_s - learnt.until_s) / HALF_LIFE_S)
     hits, watched = learnt.hits * aged, learnt.watched * aged
-    step_s, total = learnt.step_s, power_w.shape[1]
+    step_s = learnt.step_s
     since_s = max(learnt.until_s - int(learnt.windows_s[-1]) - step_s, until_s - int(COUNTED_HALVES * HALF_LIFE_S))
+    power_w = power_w[:, -((until_s - since_s + LOOK_BACK_S) // step_s + 1) :]
+    total = power_w.shape[1]
     origins = origins_of(until_s, total, step_s, since_s, ORIGIN_S)
-    seen = looks(power_w, origins, step_s, None if rise_w is None else rise_w[:, origins])
+    seen = looks(power_w, origins, step_s, None if rise_w is None else rise_w[:, -total:][:, origins])
     centre, scale = learnt.standard(seen)
     usual = fresh(power_w, origins, step_s)
     for w, window_s in enumerate(learnt.windows_s):

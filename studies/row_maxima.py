@@ -79,8 +79,7 @@ def row_power(kind: str, seed: int, folder: Path, data: Path | None) -> Floats:
 
 
 def rolled(power_w: Floats, first_s: int, until_s: int) -> dict[str, Floats]:
-    """Return, per forecaster, [blocks, W, L, 3]: windows above the quantile, windows, summed pinball loss; blocks of 6 h; and
-    the summed distance of the quantile from the newest minute's mean in the place of the windows of `height`."""
+    """Return, per forecaster, [blocks, W, L, 4] the `sums` of each block of 6 h."""
     out: dict[str, list[Floats]] = {}
     for at_s in range(first_s, until_s, REFIT_S):
         past = power_w[:, max(0, at_s - LEARN_S) // STEP_S : at_s // STEP_S]
