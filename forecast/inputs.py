@@ -64,7 +64,7 @@ def clean(batch: Batch, *, longer: Cleaned | None = None) -> Cleaned:
         _constants(values, low, high, notes)
     episodes = [("unit", e) for e in unit_steps(values, batch.target, batch.step_s, low, high)]
     values = _without(values, [e for _, e in episodes])
-    found = [("stuck", e) for e in stuck(values, batch.target, batch.step_s)]
+    found = [("stuck", e) for e in stuck(values, batch.target, batch.step_s, batch.names)]
     if batch.target == "load":
         found += [("silent", e) for e in silences(values, batch.step_s)]
     values = _without(values, [e for _, e in found])

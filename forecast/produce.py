@@ -89,7 +89,8 @@ def tick(
             without += explained(absent, target, told)
             continue
         klass, outlook, others = _class(klass, batch, fine.get(target), now_s, seconds, full)
-        outlook, *others = (_announced(o, batch, now_s, events) for o in (outlook, *others))
+        outlook, coming = _announced(outlook, batch, now_s, events)
+        told |= {name: (*told.get(name, ()), *notes) for name, notes in coming.items()}
         outlook = replace(outlook, notes=noted(outlook.names, outlook.notes, told))
         classes[target] = klass
         outlooks[target] = outlook
@@ -97,7 +98,7 @@ def tick(
         forecasts += _issue(target, outlook, now, seq, absent)
         without += explained(absent, target, told)
         for other in others:
-            forecasts += _issue(target, other, now, seq, None)
+            forecasts += _issue(target, _announced(other, batch, now_s, events)[0], now, seq, None)
     if "power" in outlooks:
         forecasts += _issue("headroom", headroom(outlooks["power"], limits, without), now, seq, without)
     if "inlet" in outlooks:
@@ -143,14 +144,15 @@ def _class(
     return replace(klass, coarse=paths), outlook, others
 
 
-def _announced(outlook: Outlook, batch: Batch, now_s: int, events: Sequence[Event]) -> Outlook:
-    """Return the outlook with the announced events in it, and named."""
+def _announced(
+    outlook: Outlook, batch: Batch, now_s: int, events: Sequence[Event]
+) -> tuple[Outlook, dict[str, tuple[str, ...]]]:
+    """Return the outlook with the announced events in it, and what is to be told of them: series -> notes."""
     effect = effect_of(events, batch.target, outlook.names, now_s + outlook.seconds, batch.step_s)
     told = touching(effect, outlook.names)
     if not told:
-        return outlook
-    values = applied(effect, outlook.values, outlook.levels, lower=batch.lower, upper=batch.upper)
-    return replace(outlook, values=values, notes=noted(outlook.names, outlook.notes, told))
+        return outlook, told
+    return replace(outlook, values=applied(effect, outlook.values, outlook.levels, lower=batch.lower, upper=batch.upper)), told
 
 
 def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: list[tuple[str, str]] | None) -> list[Forecast]:
