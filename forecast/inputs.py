@@ -15,7 +15,8 @@ import numpy as np
 
 from contracts.ports import Batch
 from forecast.grids import DAY_S, Floats, Ints
-from forecast.suspects import Episode, silences, stuck, unit_steps
+from forecast.stuck import stuck
+from forecast.suspects import Episode, silences, unit_steps
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "inlet": (-40.0, 80.0),

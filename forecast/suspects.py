@@ -1,8 +1,8 @@
-"""Readings that cannot be believed although each alone looks possible: units that change, sensors that stand still, holes that
-look like zeros. Found as episodes of one series; `forecast.inputs` decides what becomes of them. Pure numpy, in value units.
+"""Readings that cannot be believed although each alone looks possible: units that change, holes that look like zeros. Found as
+episodes of one series; `forecast.inputs` decides what becomes of them. Stuck sensors: `forecast.stuck`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from forecast.grids import DAY_S, Floats, Ints
 
 CELSIUS = ("inlet", "gpu_temp", "outside")
-SENSED = (*CELSIUS, "power", "ups_power")
-"""what cannot truly stand still. Fans at full duty and an idle server can, and a client may poll like a clock"""
 COUNTED = ("load", "prompt_tok", "output_tok")
 """what is counted, not sensed: zero may be true, and no data sheet says how much there can be"""
 HELD_S = dict.fromkeys(COUNTED, 3_600)
@@ -23,20 +21,14 @@ LEVEL_POINTS = 12
 """readings whose median is the level before a step"""
 STEADY = 3.0
 """a level is one if its highest reading is at most so many times its lowest: bursts from nearly nothing are no unit step [A]"""
+BACK = 0.25
+"""share of the way to the other level up to which a reading counts to the old one"""
 NEAR = 2.0
 """how far a ratio may be from 1000 or 1/1000, as a factor: a noisy load, an interval that saw both units [A]"""
 MIXED = 100.0
 """the newest interval is held apart from this ratio on: it may have seen both units, which the next one tells [A]"""
 LEAST_K = 25.0
 """from -8 degC on a reading in degF is at least this much above that in degC; colder sensors are not looked at"""
-STUCK_S = 3_600
-BACK = 0.25
-"""share of the way to the other level up to which a reading counts to the old one"""
-MOVED_STEPS = 2.5
-"""... while it should have moved by this many of its own steps: a sensor of whole degrees is still for hours in quiet nights"""
-LONE = 3
-"""... and without neighbours for so many times its usual long run (the 95th percentile), or as many hours [A]"""
-MOST_NEIGHBOURS = 64
 RARELY = 0.03
 """share of intervals at zero from which on a service is one that pauses, so that its zeros are believed [A]"""
 SURE_REQUESTS = 20.0
@@ -180,80 +172,6 @@ def _first_step(seen: Floats, at: int, target: str) -> tuple[int, float, str] | 
         return None
     i = int(np.argmax(any_hit))
     return begin + i, float(level[i]), next(k for k, hit in zip(kinds, hits, strict=True) if hit[i])
-
-
-def stuck(values: Floats, target: str, step_s: int, names: Sequence[str]) -> Iterator[Episode]:
-    """Yield runs of one and the same reading, an hour or longer, of sensors that should have moved meanwhile.
-
-    A run counts if the mean of all series (or where there are fewer than three the series itself a day earlier) moved over it
-    by as much as stands for MOVED_STEPS of the series' own steps: the movement over the run, relative to that of the day before
-    it, times the series' own movement of that day. Who is still while nothing moves is not called stuck: nobody could tell, and
-    nothing is lost. Only what is SENSED is looked at, and a power of nothing is no stuck one.
-    """
-    if target not in SENSED:
-        return
-    least = max(STUCK_S // step_s, 3)
-    sampled = values[:, :: max(least // 2, 1)]
-    rows = np.flatnonzero((sampled[:, 1:] == sampled[:, :-1]).any(axis=1))
-    common = _common(values, names) if rows.size and len(values) >= 3 else None
-    for row in rows:
-        series = values[row]
-        seen = np.flatnonzero(~np.isnan(series))
-        ends = np.append(np.flatnonzero(np.diff(series[seen]) != 0), len(seen) - 1)
-        lengths = np.diff(ends, prepend=-1)
-        usual = LONE * max(least, int(np.sort(lengths)[int(0.95 * (len(lengths) - 1))])) if common is None else 0
-        for i in np.flatnonzero((lengths >= least) & (lengths > usual)):
-            first, last = int(seen[ends[i] - lengths[i] + 1]), int(seen[ends[i]])
-            if series[first] == 0.0 and target not in CELSIUS:
-                continue
-            moved = _should_have_moved(series, common, first, last + 1, DAY_S // step_s)
-            if moved >= MOVED_STEPS:
-                newest = bool(ends[i] == len(seen) - 1)
-                why = f"{series[first]:.6g} without a change, while it should have moved {moved:.0f} of its steps"
-                yield Episode(row=int(row), first=first + 1, end=last + 1, why=why, open=newest)
-
-
-def _common(values: Floats, names: Sequence[str]) -> Floats:
-    """Return [T] the mean over (at most MOST_NEIGHBOURS of) the series, each from its own least and by its own spread.
-
-    Many sensors of whole degrees, each with its own offset, show parts of a degree in their mean. The neighbours are spread
-    over the names, so that the order of the series does not matter.
-    """
-    chosen = np.linspace(0, len(values) - 1, min(len(values), MOST_NEIGHBOURS)).astype(np.int64)
-    some = values[np.argsort(np.array(names))[chosen]]
-    spread = _range(some)
-    some, spread = some[spread > 0], spread[spread > 0]
-    if not len(some):
-        return np.zeros(values.shape[1])
-    scaled = (some - np.fmin.reduce(some, axis=1)[:, None]) / spread[:, None]
-    count = (~np.isnan(scaled)).sum(axis=0)
-    return np.where(count > 0, np.nansum(scaled, axis=0) / np.maximum(count, 1), np.nan)
-
-
-def _should_have_moved(own: Floats, common: Floats | None, first: int, end: int, day: int) -> float:
-    """Return by how many of its own steps the series should have moved over columns first..end-1; 0 where nobody can tell."""
-    begin = max(0, first - day)
-    before = own[begin : first + 1]
-    before = before[~np.isnan(before)]
-    if before.size < day // 2:
-        return 0.0
-    changes = np.abs(np.diff(before))
-    changes = np.sort(changes[changes > 0])
-    if not changes.size:
-        return 0.0
-    step = float(changes[changes.size // 2])
-    if common is None:
-        yesterday = own[max(0, first - day) : max(0, min(end - day, first))]
-        return float(np.nan_to_num(_range(yesterday[None])[0]) / step)
-    moved, usual = _range(np.stack([common[first:end]]))[0], _range(np.stack([common[begin : first + 1]]))[0]
-    return float(moved / usual * np.ptp(before) / step) if usual > 0 else 0.0
-
-
-def _range(values: Floats) -> Floats:
-    """Return [S] greatest minus least; NaN where nothing is known."""
-    if not values.shape[1]:
-        return np.full(len(values), np.nan)
-    return np.asarray(np.fmax.reduce(values, axis=1) - np.fmin.reduce(values, axis=1), dtype=np.float64)
 
 
 def silences(load: Floats, step_s: int) -> Iterator[Episode]:
