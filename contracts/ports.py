@@ -181,11 +181,18 @@ class Batch:
     """[S]"""
     values: NDArray[np.float64]
     """[S, T]; NaN = gap"""
-    upper: float = float("inf")
-    """capacity: nothing above it can be"""
-    lower: float = 0.0
+    upper: float | NDArray[np.float64] = float("inf")
+    """capacity: nothing above it can be; one number, or [S]"""
+    lower: float | NDArray[np.float64] = 0.0
+    """nothing below it can be; one number, or [S]"""
     covariates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """name -> [T + H]: known past and assumed future (e.g. outside_c)"""
+    """name -> [T + H], or [S, T + H]: known past and assumed future (e.g. outside_c)"""
+    covariate_errors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """name -> [H]: one sigma of the assumed future, by lead; a covariate without an entry is taken as sure"""
+    kinds: tuple[str, ...] = ()
+    """[S] the sub-class that a series is pooled with; () = all of one kind"""
+    notes: tuple[tuple[str, ...], ...] = ()
+    """[S] what was found wrong with each series where the batch was made; () = nothing"""
 
 
 class Fitted(Protocol):

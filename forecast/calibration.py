@@ -91,11 +91,12 @@ def bands(
     z: Floats,
     levels: Sequence[float],
     *,
-    lower: float,
-    upper: float,
+    lower: float | Floats,
+    upper: float | Floats,
     noise: Floats | None = None,
 ) -> Floats:
-    """Return [S, H, L]: centre [S, H] + scale [S] x z ([H, L] or [S, H, L]), ordered, and clipped to [lower, upper].
+    """Return [S, H, L]: centre [S, H] + scale [S] x z ([H, L] or [S, H, L]), ordered, and clipped to [lower, upper]
+    (one number each, or [S]).
 
     `noise` [S, L] is the signed quantile of what the grid's means hide (a 60 s mean against a 300 s one); it is added in
     quadrature to the distance from the median.
@@ -104,7 +105,8 @@ def bands(
     if noise is not None:
         middle = width[:, :, list(levels).index(0.5)][:, :, None]
         width = middle + np.sign(np.asarray(levels) - 0.5) * np.hypot(width - middle, noise[:, None, :])
-    out = np.clip(np.maximum.accumulate(centre[:, :, None] + width, axis=2), lower, upper)
+    low, high = np.reshape(lower, (-1, 1, 1)), np.reshape(upper, (-1, 1, 1))
+    out = np.clip(np.maximum.accumulate(centre[:, :, None] + width, axis=2), low, high)
     return np.asarray(out, dtype=np.float64)
 
 

@@ -37,13 +37,21 @@ def span_s(batch: Batch) -> int:
 def restricted(batch: Batch, last: int) -> Batch:
     """Return the batch as it was known at column `last` (inclusive): later values and covariates are not in it at all."""
     end = last + 1
-    covariates = {name: values[:end] for name, values in batch.covariates.items()}
-    return replace(batch, ts=batch.ts[:end], values=batch.values[:, :end], covariates=covariates)
+    covariates = {name: values[..., :end] for name, values in batch.covariates.items()}
+    return replace(batch, ts=batch.ts[:end], values=batch.values[:, :end], covariates=covariates, covariate_errors={})
 
 
 def recent(batch: Batch, steps: int) -> Batch:
     """Return the newest `steps` columns of the batch, without covariates."""
-    return replace(batch, ts=batch.ts[-steps:], values=batch.values[:, -steps:], covariates={})
+    return replace(batch, ts=batch.ts[-steps:], values=batch.values[:, -steps:], covariates={}, covariate_errors={})
+
+
+def clipped(values: Floats, batch: Batch) -> Floats:
+    """Return `values` [..., S, steps] within the batch's bounds, which are one number each or [S]; rows that repeat the batch's
+    series several times over (many origins) take the bounds as often."""
+    rows = values.shape[-2]
+    low, high = np.resize(batch.lower, rows)[:, None], np.resize(batch.upper, rows)[:, None]
+    return np.asarray(np.clip(values, low, high), dtype=np.float64)
 
 
 def rows_of(names: Sequence[str], batch: Batch) -> Ints:

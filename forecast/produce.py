@@ -16,12 +16,14 @@ import numpy as np
 
 from contracts.forecasts import UNITS, Forecast, Target
 from contracts.ports import Batch
+from forecast import refit as learning
 from forecast.derived import gpu_temperatures, headroom
+from forecast.futures import Event, applied, effect_of, touching, usual
 from forecast.grids import Ints, day_steps, epoch_s
+from forecast.inputs import Cleaned, cleaned, explained, noted, told_of
 from forecast.outlook import Outlook, challengers, champion_at, coarse_paths, look
 from forecast.plant import Plant
-from forecast.refit import refit, refit_daily
-from forecast.state import TARGETS, ClassState, State, by_target
+from forecast.state import GPU_POWER, TARGETS, ClassState, State
 
 __all__ = ["CHALLENGER_S", "HORIZONS_S", "PATH_EVERY_S", "PATH_S", "State", "refit", "refit_daily", "tick"]
 
@@ -34,22 +36,42 @@ CHALLENGER_S = (300, 900, 3_600, 21_600, 86_400)
 """horizons of the challengers, issued with the path"""
 
 
+def refit(state: State, batches: Sequence[Batch | Cleaned], now: datetime, events: Sequence[Event] = ()) -> State:
+    """Return the state with every class of `batches` (300 s grid, the whole history) learnt anew from what can be believed,
+    without the announced events that lie in it."""
+    return learning.refit(state, _learnable(batches, events), now)
+
+
+def refit_daily(state: State, batches: Sequence[Batch | Cleaned], now: datetime, events: Sequence[Event] = ()) -> State:
+    """Return the state with Prophet fitted anew for the classes of few series, and the champions chosen again with it."""
+    return learning.refit_daily(state, _learnable(batches, events), now)
+
+
+def _learnable(batches: Sequence[Batch | Cleaned], events: Sequence[Event]) -> list[Batch]:
+    return [usual(given.batch, events) for given in cleaned(batches).values()]
+
+
 def tick(
     state: State,
-    batches_300s: Sequence[Batch],
-    batches_60s: Sequence[Batch],
+    batches_300s: Sequence[Batch | Cleaned],
+    batches_60s: Sequence[Batch | Cleaned],
     plant: Plant | None,
     limits: Mapping[str, float],
     now: datetime,
     seq: int,
+    events: Sequence[Event] = (),
 ) -> tuple[list[Forecast], State]:
     """Return this minute's forecasts and the state for the next one.
 
     Champions of load, inlet, power, headroom (`limits`: row -> W) and gpu_temp; every 15 min their path to 24 h (gpu_temp: one
     hour) and all challengers. Series without a forecast stand in `state.without` with the reason. `seq` makes the ids unique.
+    Batches are cleaned first (`forecast.inputs`); who keeps one for several ticks gives it `Cleaned`. Announced `events` are
+    taken out of what is known and put into what is to come.
     """
     now_s = epoch_s(now)
-    coarse, fine = by_target(batches_300s), by_target(batches_60s)
+    long = cleaned(batches_300s)
+    short = cleaned(batches_60s, long)
+    fine = {target: usual(given.batch, events) for target, given in short.items()}
     full = state.path_at is None or (now - state.path_at).total_seconds() >= PATH_EVERY_S - 30
     seconds = np.array(PATH_S if full else HORIZONS_S, dtype=np.int64)
     forecasts: list[Forecast] = []
@@ -57,30 +79,42 @@ def tick(
     classes = dict(state.classes)
     outlooks: dict[Target, Outlook] = {}
     for target in TARGETS:
-        batch, klass = coarse.get(target), classes.get(target)
-        if batch is None or not batch.names:
+        given, klass = long.get(target), classes.get(target)
+        if given is None:
             continue
+        batch, told = usual(given.batch, events), told_of(given, short.get(target))
         reason = _unready(batch, klass)
         if klass is None or reason:
-            without += [(f"{target}/{name}", reason) for name in batch.names]
+            absent = [(f"{target}/{name}", reason) for name in batch.names] or [(target, reason)]
+            without += explained(absent, target, told)
             continue
         klass, outlook, others = _class(klass, batch, fine.get(target), now_s, seconds, full)
+        outlook, coming = _announced(outlook, batch, now_s, events)
+        told |= {name: (*told.get(name, ()), *notes) for name, notes in coming.items()}
+        outlook = replace(outlook, notes=noted(outlook.names, outlook.notes, told))
         classes[target] = klass
         outlooks[target] = outlook
-        forecasts += _issue(target, outlook, now, seq, without)
+        absent = []
+        forecasts += _issue(target, outlook, now, seq, absent)
+        without += explained(absent, target, told)
         for other in others:
-            forecasts += _issue(target, other, now, seq, None)
+            forecasts += _issue(target, _announced(other, batch, now_s, events)[0], now, seq, None)
     if "power" in outlooks:
         forecasts += _issue("headroom", headroom(outlooks["power"], limits, without), now, seq, without)
     if "inlet" in outlooks:
         hot = gpu_temperatures(outlooks["inlet"], plant, fine, classes.get("gpu_power"), without)
         if hot is not None:
+            hot = replace(hot, notes=noted(hot.names, hot.notes, told_of(short.get("gpu_temp"), short.get(GPU_POWER))))
             forecasts += _issue("gpu_temp", hot, now, seq, without)
     return forecasts, replace(state, classes=classes, path_at=now if full else state.path_at, without=tuple(without))
 
 
 def _unready(batch: Batch, klass: ClassState | None) -> str:
     """Return why a class cannot be forecast; empty if it can."""
+    if not batch.names:
+        return "no series is known"
+    if np.isnan(batch.values).all():
+        return "nothing observed in the whole window"
     if klass is None:
         return "nothing learnt yet: refit first"
     if not klass.tables or not klass.choices:
@@ -108,6 +142,17 @@ def _class(
         alone = [m for m in sorted(klass.tables) if m in paths.paths and speakers != {m}]
         others = challengers(klass, batch, now_s, at, paths, alone)
     return replace(klass, coarse=paths), outlook, others
+
+
+def _announced(
+    outlook: Outlook, batch: Batch, now_s: int, events: Sequence[Event]
+) -> tuple[Outlook, dict[str, tuple[str, ...]]]:
+    """Return the outlook with the announced events in it, and what is to be told of them: series -> notes."""
+    effect = effect_of(events, batch.target, outlook.names, now_s + outlook.seconds, batch.step_s)
+    told = touching(effect, outlook.names)
+    if not told:
+        return outlook, told
+    return replace(outlook, values=applied(effect, outlook.values, outlook.levels, lower=batch.lower, upper=batch.upper)), told
 
 
 def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: list[tuple[str, str]] | None) -> list[Forecast]:

@@ -12,6 +12,7 @@ from forecast.grids import (
     WEEK_S,
     Floats,
     Ints,
+    clipped,
     day_steps,
     fourier,
     future,
@@ -65,7 +66,7 @@ class AutoRegFitted:
             drive.append(self.constant[row][:, None] + self.curve[row] @ terms.T)
         path = self._recurse(np.stack(tails), np.stack(drive), self.weights[row])
         path = np.clip(path, self.low[row][:, None], self.high[row][:, None])
-        return np.where(np.stack(ok)[:, :, None], np.clip(path, batch.lower, batch.upper), out)
+        return np.where(np.stack(ok)[:, :, None], clipped(path, batch), out)
 
     def _recurse(self, tails: Floats, drive: Floats, weights: Floats) -> Floats:
         depth, steps = tails.shape[2], drive.shape[2]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.ports import Batch
-from forecast.grids import Floats, carried, observed, recent, restricted, rows_of
+from forecast.grids import Floats, carried, clipped, observed, recent, restricted, rows_of
 
 TAU_S = (120.0, 240.0, 600.0)
 """no shorter: on a grid of minutes the drive of a faster node cannot be told from the node"""
@@ -62,7 +62,7 @@ class KalmanFitted:
         node, drive = self.level(batch)
         decay = np.exp(-batch.step_s * np.arange(1, steps + 1) / self.tau_s)
         path = drive[:, None] + (node - drive)[:, None] * decay
-        return np.clip(path, batch.lower, batch.upper)
+        return clipped(path, batch)
 
     def paths(self, batch: Batch, origins: Sequence[int], steps: int) -> Floats:
         """Return [O, S, steps]: `predict` at each origin (a column) as if nothing after it were known, in one filter run."""

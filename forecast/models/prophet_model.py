@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.ports import Batch
-from forecast.grids import DAY_S, WEEK_S, Floats, Ints, future, observed, rows_of, span_s
+from forecast.grids import DAY_S, WEEK_S, Floats, Ints, clipped, future, observed, rows_of, span_s
 
 if TYPE_CHECKING:
     import pandas as pd  # only for annotations: the import costs half a second
@@ -37,7 +37,7 @@ class ProphetFitted:
         for s, r in enumerate(row):
             if r >= 0:
                 out[s] = np.interp(at, self.ts, self.path[r], left=np.nan, right=np.nan)
-        return np.asarray(np.clip(out, batch.lower, batch.upper), dtype=np.float64)
+        return clipped(out, batch)
 
 
 class ProphetModel:

@@ -20,6 +20,7 @@ from forecast.grids import (
     WEEK_S,
     Floats,
     Ints,
+    clipped,
     day_steps,
     fourier,
     future,
@@ -70,7 +71,7 @@ class RidgeFitted:
         change += beta[:, :, 0] * (ahead - curve[:, -1:]) + beta[:, :, 1] * _yesterday(rest, steps, day)
         out = (curve + rest)[:, -1:] + change
         out = np.expm1(out) if self.log else out
-        return np.where(ok[:, None], np.clip(out, batch.lower, batch.upper), np.nan)
+        return np.where(ok[:, None], clipped(out, batch), np.nan)
 
 
 class Ridge:
