@@ -27,7 +27,7 @@ from contracts.ports import Batch
 from forecast.grids import DAY_S, Floats, Ints, carried, day_steps, filled, fourier, observed, recent, rows_of, span_s
 from forecast.models.innovations import bounds, transformed
 
-KNOTS_S = (300, 600, 900, 1_800, 3_600, 10_800, 28_800, 86_400)
+KNOTS_S = (300, 600, 900, 1_800, 3_600, 7_200, 10_800, 18_000, 28_800, 43_200, 57_600, 72_000, 86_400)
 MEANS_S = (1_800, 3_600)
 HARMONICS = {"load": 4}
 """of the day, per target (others: 2). A load's day is its own;

@@ -73,7 +73,8 @@ class BoostedFitted:
         if not series or not len(batch.ts):
             return out
         row = rows_of(self.names, batch)
-        curve = np.where(row[:, None] >= 0, self.curve[row], np.nan)
+        curve = np.full((series, self.curve.shape[1]), np.nan)
+        curve[row >= 0] = self.curve[row[row >= 0]]
         pasts = [_past(recent(restricted(batch, o), _reach(day)), log, self.harmonics, curve) for o in origins]
         ends = [np.array([past.values.shape[1] - 1]) for past in pasts]
         level = np.stack([past.values[:, -1] for past in pasts])

@@ -182,7 +182,7 @@ def test_seasonal_naive_repeats_the_day_and_from_two_weeks_on_the_week() -> None
         ("seasonal_mean", 1e-9),
         ("ets", 0.2),
         ("components", 0.2),
-        ("arx", 0.3),
+        ("arx", 1.0),
     ],
 )
 def test_a_pure_daily_curve_is_continued(name: str, within: float) -> None:
