@@ -21,13 +21,14 @@ from contracts.ports import Batch
 from forecast.grids import DAY_S, Floats, Ints, carried, day_steps, fourier, observed, recent, restricted, rows_of
 from forecast.models.innovations import curves, harmonics_of, season_terms, transformed
 
-KNOTS_S = (300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 57_600, 72_000, 86_400)
+KNOTS_S = (300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
+"""few beyond an hour: trees earn most up to there"""
 LAGS = (1, 2, 3, 5, 8, 11, 17)
 MEANS = (3, 6, 12, 36, 144)
 """windows in steps; the last lags and means reach over three hours to a day, as the step is"""
 DAYS = 3
 ROUNDS = 100
-MOST_ROWS = 60_000
+MOST_ROWS = 20_000
 """per horizon; more are thinned out, series first"""
 MOST_SERIES = 512
 MOST_CHANGE = 30.0
@@ -45,7 +46,8 @@ PARAMS: Mapping[str, Any] = {
     "num_threads": 1,
     "seed": 1,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
+    "max_bin": 127,
 }
 
 
@@ -91,11 +93,13 @@ class BoostedFitted:
         return np.where(known[:, :, None], path, np.nan)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Boosted:
     """Gradient-boosted trees over all series of the class."""
 
-    name = "boosted"
-    min_points = 288
+    name: str = "boosted"
+    min_points: int = 288
+    rounds: int = ROUNDS
 
     def fit(self, batch: Batch) -> BoostedFitted:
         """Learn from all series with at least `min_points`. Raises ConfigError where LightGBM is not installed."""
@@ -114,8 +118,8 @@ class Boosted:
         for h in np.unique([max(1, k // batch.step_s) for k in KNOTS_S]) if len(rows) else ():
             x, y = _examples(past, int(h))
             if len(y) >= self.min_points:
-                data = lightgbm.Dataset(x, y, params={"verbose": -1})
-                boosters.append(lightgbm.train(dict(PARAMS), data, num_boost_round=ROUNDS))
+                data = lightgbm.Dataset(x, y, params=dict(PARAMS))
+                boosters.append(lightgbm.train(dict(PARAMS), data, num_boost_round=self.rounds))
                 knots.append(h)
         at = np.array(knots, dtype=np.int64)
         return BoostedFitted(knots=at, boosters=tuple(boosters), names=names, harmonics=harmonics, curve=curve)
@@ -181,7 +185,7 @@ def _columns(past: _Past, at: Ints, h: int) -> Floats:
     back = -(-h // day) * day
     days = [past.lag(at, back + day * k - h) for k in range(DAYS)]
     moved = [then - past.lag(at, back + day * k) for k, then in enumerate(days)]
-    usual = np.median(np.stack(days), axis=0)
+    usual = np.maximum(np.minimum(days[0], days[1]), np.minimum(np.maximum(days[0], days[1]), days[2]))  # the median of three
     changes = [now - past.lag(at, lag) for lag in LAGS]
     changes += [now - past.mean("value", at, width) for width in MEANS]
     turns = season_terms(past.ts[at] + h * past.step_s, past.harmonics) - season_terms(past.ts[at], past.harmonics)

@@ -19,7 +19,7 @@ from forecast.models.innovations import HARMONICS, InnovationsFitted, bounds, is
 
 MOST_DAYS = 7
 """history that a fit reads: its time grows with it"""
-MOST_ITERATIONS = 50
+MOST_ITERATIONS = 15
 
 
 class Components:

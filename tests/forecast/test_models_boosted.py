@@ -18,6 +18,9 @@ NOT_HERE = "boosted" not in installed(FORECASTERS)
 needs_lightgbm = pytest.mark.skipif(NOT_HERE, reason="LightGBM is not installed: it comes with the extra 'boost'")
 
 
+QUICK = Boosted(rounds=30)
+
+
 def bursts(series: int = 12, days: int = 4, seed: int = 0) -> Batch:
     """Clients at rest that burst for two steps of 10 min: the next but one value is rest again, whatever the last one was."""
     rng = np.random.default_rng(seed)
@@ -34,9 +37,7 @@ def test_it_learns_from_all_series_that_a_burst_passes() -> None:
     batch = bursts()
     cut = 3 * 144
     origins = list(range(cut, len(batch.ts) - 3))
-    ours, naive = (
-        roll("", model.fit(restricted(batch, cut)), batch, origins, [2]).errors for model in (Boosted(), Persistence())
-    )
+    ours, naive = (roll("", model.fit(restricted(batch, cut)), batch, origins, [2]).errors for model in (QUICK, Persistence()))
     assert np.nanmean(np.abs(ours)) < 0.75 * np.nanmean(np.abs(naive))
 
 
@@ -44,7 +45,7 @@ def test_it_learns_from_all_series_that_a_burst_passes() -> None:
 def test_a_series_that_was_not_there_at_the_fit_is_forecast_by_what_the_others_taught() -> None:
     batch = bursts()
     newcomer = replace(batch, names=tuple(f"new{i}" for i in range(len(batch.names))))
-    path = Boosted().fit(batch).predict(newcomer, 6)
+    path = QUICK.fit(batch).predict(newcomer, 6)
     assert np.isfinite(path).all()
     assert (path < batch.values.max(axis=1, keepdims=True)).all()
 
@@ -53,19 +54,17 @@ def test_a_series_that_was_not_there_at_the_fit_is_forecast_by_what_the_others_t
 def test_the_order_of_the_series_decides_nothing() -> None:
     batch, order = bursts(4, 3), [2, 0, 3, 1]
     turned = replace(batch, names=tuple(batch.names[i] for i in order), values=batch.values[order])
-    np.testing.assert_allclose(
-        Boosted().fit(turned).predict(turned, 6), Boosted().fit(batch).predict(batch, 6)[order], rtol=1e-9
-    )
+    np.testing.assert_allclose(QUICK.fit(turned).predict(turned, 6), QUICK.fit(batch).predict(batch, 6)[order], rtol=1e-9)
 
 
 @needs_lightgbm
 def test_twice_the_series_is_twice_the_forecast() -> None:
     batch = daily(2.5, step_s=600)
     twice = replace(batch, values=batch.values * 2.0)
-    np.testing.assert_allclose(Boosted().fit(twice).predict(twice, 6), 2.0 * Boosted().fit(batch).predict(batch, 6), rtol=1e-9)
+    np.testing.assert_allclose(QUICK.fit(twice).predict(twice, 6), 2.0 * QUICK.fit(batch).predict(batch, 6), rtol=1e-9)
 
 
 @pytest.mark.skipif(not NOT_HERE, reason="LightGBM is installed")
 def test_without_the_extra_the_fit_says_what_to_install() -> None:
     with pytest.raises(ConfigError, match="extra 'boost'"):
-        Boosted().fit(bursts(2, 3))
+        QUICK.fit(bursts(2, 3))
