@@ -17,7 +17,7 @@ import polars as pl
 from contracts.errors import InputError
 from contracts.forecasts import LEVELS
 from contracts.ports import Batch, Forecaster
-from contracts.registry import FORECASTERS, load
+from contracts.registry import FORECASTERS, installed, load
 from forecast.batches import to_batch
 from forecast.calibration import bands, table
 from forecast.champion import BANDS, TRAILING_S, Band, Choice, band_of, choose, eligible, ratios
@@ -64,7 +64,7 @@ def backtest(
     horizons_s: Mapping[str, int],
     *,
     target: str = "load",
-    models: Sequence[str] = tuple(FORECASTERS),
+    models: Sequence[str] = installed(FORECASTERS),
     origins_per_day: int = 24,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Report:

@@ -1,11 +1,11 @@
-"""Seasonal-naive: the value at the same time yesterday, or a week ago where two weeks are known."""
+"""Seasonal-naive: the value at the same time yesterday, or a week ago where two weeks (weekly_naive: eight days) are known."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from contracts.ports import Batch
-from forecast.grids import WEEK_S, Floats, day_steps, span_s
+from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, span_s
 
 LOOK_BACK = 3
 """seasons tried before the model has no opinion: a gap yesterday is bridged by the day before"""
@@ -13,7 +13,7 @@ LOOK_BACK = 3
 
 @dataclass(frozen=True)
 class SeasonalNaiveFitted:
-    """`weekly` where the history held two weeks."""
+    """`weekly` where the history was long enough to look a week back first."""
 
     weekly: bool
 
@@ -46,3 +46,17 @@ class SeasonalNaive:
     def fit(self, batch: Batch) -> SeasonalNaiveFitted:
         """Return the model; learns only whether there are two weeks."""
         return SeasonalNaiveFitted(weekly=span_s(batch) >= 2 * WEEK_S)
+
+
+class WeeklyNaive:
+    """Repeat the last week as soon as it can be done for a day ahead (eight days of history), until then the last day.
+
+    It stands beside `seasonal_naive`, which every score is a ratio to and whose meaning therefore stays as it is.
+    """
+
+    name = "weekly_naive"
+    min_points = 2
+
+    def fit(self, batch: Batch) -> SeasonalNaiveFitted:
+        """Return the model; learns only whether there are eight days."""
+        return SeasonalNaiveFitted(weekly=span_s(batch) >= WEEK_S + DAY_S)

@@ -1,5 +1,6 @@
 """The contract of every forecaster in the registry, and one known answer each."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contracts.ports import Batch, Forecaster
-from contracts.registry import FORECASTERS, load
+from contracts.registry import FORECASTERS, NEEDS, installed, load
 from forecast.grids import restricted
 from forecast.rolling import roll
 from tests.forecast.synthetic import T0_S, daily
 
-QUICK = tuple(name for name in FORECASTERS if name != "prophet")
-SCALES = ("persistence", "seasonal_naive", "ridge", "autoreg", "kalman")
+HERE = installed(FORECASTERS)
+QUICK = tuple(name for name in HERE if name not in ("prophet", "components", "boosted"))
+SCALES = tuple(name for name in QUICK if name != "ets")
 """who promises that twice the series (not a load) is twice the forecast"""
 FEW = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -31,7 +33,7 @@ def paths(name: str, batch: Batch, steps: int = 12) -> NDArray[np.float64]:
     return make(name).fit(batch).predict(batch, steps)
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_the_shape_is_series_by_steps_and_whole_with_whole_history(name: str) -> None:
     batch = daily(4, target="load", level=10.0)
     out = paths(name, batch, 300)
@@ -39,7 +41,7 @@ def test_the_shape_is_series_by_steps_and_whole_with_whole_history(name: str) ->
     assert np.isfinite(out).all()
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_nothing_after_the_origin_is_read(name: str) -> None:
     batch = daily(4, target="load", level=10.0)
     poisoned = batch.values.copy()
@@ -51,7 +53,7 @@ def test_nothing_after_the_origin_is_read(name: str) -> None:
     np.testing.assert_array_equal(clean, dirty)
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_many_origins_at_once_are_as_one_by_one(name: str) -> None:
     batch = daily(3.5, target="load", level=10.0)
     fitted = make(name).fit(restricted(batch, 899))
@@ -60,7 +62,7 @@ def test_many_origins_at_once_are_as_one_by_one(name: str) -> None:
     np.testing.assert_allclose(together, np.stack(alone), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("points", [1, 5, 40])
 def test_a_short_history_gives_paths_or_no_opinion_but_no_error(name: str, points: int) -> None:
     batch = daily(1)
@@ -69,14 +71,14 @@ def test_a_short_history_gives_paths_or_no_opinion_but_no_error(name: str, point
     assert np.isnan(out).all() or (np.abs(out - 24.0) < 10.0).all()
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_no_series_at_all_is_no_error(name: str) -> None:
     batch = daily(1)
     out = paths(name, replace(batch, names=(), values=batch.values[:0]))
     assert out.shape == (0, 12)
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_a_series_without_a_point_gets_no_opinion_and_leaves_the_others_alone(name: str) -> None:
     batch = daily(4)
     holed = batch.values.copy()
@@ -86,7 +88,7 @@ def test_a_series_without_a_point_gets_no_opinion_and_leaves_the_others_alone(na
     assert np.isfinite(out[[0, 2]]).all()
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_gaps_do_not_become_zeros(name: str) -> None:
     batch = daily(4)
     holed = batch.values.copy()
@@ -98,14 +100,14 @@ def test_gaps_do_not_become_zeros(name: str) -> None:
     assert (np.abs(out - 24.0) < 10.0).all()
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_a_constant_series_stays_constant(name: str) -> None:
     batch = daily(4)
     out = paths(name, replace(batch, values=np.full_like(batch.values, 7.0)))
     np.testing.assert_allclose(out, 7.0, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", HERE)
 def test_paths_stay_within_the_bounds(name: str) -> None:
     batch = replace(daily(4, target="load", level=10.0), upper=10.5, lower=9.0)
     out = paths(name, replace(batch, values=np.clip(batch.values, 9.0, 10.5)), 288)
@@ -134,6 +136,19 @@ def test_twice_the_series_is_twice_the_forecast(name: str, factor: float) -> Non
     )
 
 
+def test_a_model_of_an_extra_is_offered_only_where_its_package_is() -> None:
+    assert set(NEEDS) <= set(FORECASTERS)
+    assert set(FORECASTERS) - set(HERE) <= set(NEEDS)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_fitted_model_pickles(name: str) -> None:
+    batch = daily(3)
+    fitted = make(name).fit(batch)
+    again = pickle.loads(pickle.dumps(fitted))  # noqa: S301 - our own bytes
+    np.testing.assert_array_equal(again.predict(batch, 12), fitted.predict(batch, 12))
+
+
 def curve(days: int, step_s: int = 300) -> Batch:
     """No noise: what is left is the calendar alone."""
     ts = T0_S + step_s * np.arange(1, days * 86_400 // step_s + 1, dtype=np.int64)
@@ -158,7 +173,18 @@ def test_seasonal_naive_repeats_the_day_and_from_two_weeks_on_the_week() -> None
     np.testing.assert_array_equal(paths("seasonal_naive", long, 288), long.values[:, -7 * 288 : -6 * 288])
 
 
-@pytest.mark.parametrize(("name", "within"), [("ridge", 0.15), ("autoreg", 0.01), ("prophet", 0.3)])
+@pytest.mark.parametrize(
+    ("name", "within"),
+    [
+        ("ridge", 0.15),
+        ("autoreg", 0.01),
+        ("prophet", 0.3),
+        ("seasonal_mean", 1e-9),
+        ("ets", 0.2),
+        ("components", 0.2),
+        ("arx", 1.0),
+    ],
+)
 def test_a_pure_daily_curve_is_continued(name: str, within: float) -> None:
     whole = curve(5)
     known = restricted(whole, 4 * 288 - 1)
