@@ -1,8 +1,8 @@
 """Finding implementations by name: a dict per kind, filled by one-line entries (no import-time side effects)."""
 
 from collections.abc import Mapping
+from ctypes import CDLL
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from contracts.errors import ConfigError
@@ -30,8 +30,8 @@ FORECASTERS: Mapping[str, str] = {
     "kalman": "forecast.models.kalman:KalmanNode",
     "prophet": "forecast.models.prophet_model:ProphetModel",
 }
-NEEDS: Mapping[str, str] = {"boosted": "lightgbm"}
-"""implementations of an optional extra: name -> the package that they import"""
+NEEDS: Mapping[str, str] = {"boosted": "libgomp.so.1"}
+"""implementations whose package needs a library of the system: LightGBM's wheel does not bring OpenMP (Debian: libgomp1)"""
 POLICIES: Mapping[str, str] = {
     "caps": "policies.caps:Caps",
     "thermal": "policies.thermal:Thermal",
@@ -58,5 +58,13 @@ def load(kinds: Mapping[str, str], name: str) -> Any:
 
 
 def installed(kinds: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names whose packages are there, in their order: all but those of an extra that was not installed."""
-    return tuple(name for name in kinds if name not in NEEDS or find_spec(NEEDS[name]) is not None)
+    """Return the names that can run here, in their order: all but those that miss a library of the system."""
+    return tuple(name for name in kinds if name not in NEEDS or _loads(NEEDS[name]))
+
+
+def _loads(library: str) -> bool:
+    try:
+        CDLL(library)
+    except OSError:
+        return False
+    return True

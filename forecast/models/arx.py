@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.ports import Batch
-from forecast.grids import DAY_S, Floats, Ints, carried, day_steps, filled, fourier, observed, recent, rows_of, span_s
+from forecast.grids import DAY_S, Floats, Ints, carried, clipped, day_steps, filled, fourier, observed, recent, rows_of, span_s
 from forecast.models.innovations import bounds, transformed
 
 KNOTS_S = (300, 600, 900, 1_800, 3_600, 7_200, 10_800, 18_000, 28_800, 43_200, 57_600, 72_000, 86_400)
@@ -88,7 +88,7 @@ class ArxFitted:
         for low in range(0, len(chosen), CHUNK):
             some = chosen[low : low + CHUNK]
             out[some] = self._part(batch, some, row[some], ahead)
-        return out
+        return clipped(out, batch)
 
     def _part(self, batch: Batch, some: Ints, row: Ints, ahead: Ints) -> Floats:
         day = day_steps(batch.step_s)
@@ -107,7 +107,7 @@ class ArxFitted:
         columns.append(np.repeat(terms[None], len(some), axis=0))
         change = np.einsum("shp,shp->sh", np.concatenate(columns, axis=2), beta)
         path = np.clip(values[:, -1:] + change * self.spread[row, None], self.low[row, None], self.high[row, None])
-        return np.asarray(np.clip(np.expm1(path) if self.log else path, batch.lower, batch.upper), dtype=np.float64)
+        return np.asarray(np.expm1(path) if self.log else path, dtype=np.float64)
 
     def tau_s(self, step_s: int) -> Floats:
         """Return [S] the time constant in seconds that the shortest horizon's regression implies, exp(-h / tau) = 1 + r; NaN

@@ -7,7 +7,7 @@ hour); how that volatility stands, how its steps follow one another, how often i
 is the change until the horizon in the same unit, by absolute error: the answer is a median, which for a bursty client is often
 "back to rest", where squares chase bursts.
 
-Loads go in as log1p. Needs the extra `boost`; training is deterministic and on one thread.
+Loads go in as log1p. Needs OpenMP on the system (Debian: libgomp1); training is deterministic and on one thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ import numpy as np
 
 from contracts.errors import ConfigError
 from contracts.ports import Batch
-from forecast.grids import DAY_S, Floats, Ints, carried, day_steps, fourier, observed, recent, restricted, rows_of
+from forecast.grids import DAY_S, Floats, Ints, carried, clipped, day_steps, fourier, observed, recent, restricted, rows_of
 from forecast.models.innovations import curves, harmonics_of, season_terms, transformed
 
 KNOTS_S = (300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
@@ -87,7 +87,7 @@ class BoostedFitted:
             change[k] = booster.predict(rows, num_threads=1).reshape(len(origins), series)
         between = np.stack([np.interp(np.arange(1, steps + 1), [0, *self.knots], row) for row in np.eye(len(self.knots) + 1)])
         path = level[:, :, None] + np.einsum("kos,kh->osh", change, between[1:]) * spread[:, :, None]
-        path = np.clip(np.expm1(path) if log else path, batch.lower, batch.upper)
+        path = clipped(np.expm1(path) if log else path, batch)
         heard = np.stack([observed(past.raw[:, -2 * day :]) > 0 for past in pasts])
         known = heard & ((spread == 0.0) | bool(self.boosters))  # what has not moved stays, with or without anything learnt
         return np.where(known[:, :, None], path, np.nan)
@@ -102,11 +102,11 @@ class Boosted:
     rounds: int = ROUNDS
 
     def fit(self, batch: Batch) -> BoostedFitted:
-        """Learn from all series with at least `min_points`. Raises ConfigError where LightGBM is not installed."""
+        """Learn from all series with at least `min_points`. Raises ConfigError where LightGBM cannot be loaded."""
         try:
             import lightgbm
-        except ImportError:
-            raise ConfigError("boosted: LightGBM is not installed; install coldaisle with the extra 'boost'") from None
+        except OSError as error:
+            raise ConfigError(f"boosted: LightGBM cannot be loaded: {error}; install OpenMP (Debian: libgomp1)") from None
         rows = np.flatnonzero(observed(batch.values) >= self.min_points)
         rows = np.array(sorted(rows, key=lambda s: batch.names[s]), dtype=np.int64)  # the order of the series must not matter
         log, harmonics = batch.target == "load", harmonics_of(batch)

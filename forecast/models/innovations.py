@@ -19,6 +19,7 @@ from forecast.grids import (
     WEEK_S,
     Floats,
     Ints,
+    clipped,
     day_steps,
     fourier,
     future,
@@ -78,7 +79,7 @@ class InnovationsFitted:
             path = np.clip(path, self.low[row][:, None], self.high[row][:, None])
             path = np.expm1(path) if self.log else path
             ok = heard & (row >= 0) & (known.ts[-1] >= self.ts)
-            out[o] = np.where(ok[:, None], np.clip(path, batch.lower, batch.upper), np.nan)
+            out[o] = np.where(ok[:, None], clipped(path, batch), np.nan)
         return out
 
     def _states(self, batch: Batch, at: Sequence[int], row: Ints) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.ports import Batch
-from forecast.grids import Floats, day_steps, span_s
+from forecast.grids import Floats, clipped, day_steps, span_s
 
 DAYS = 4
 """days of which the median is taken. On the first 70 % of ServeGen's m-large, 24 h ahead, the error over that of
@@ -44,7 +44,7 @@ class SeasonalMeanFitted:
             for low in range(0, len(out), CHUNK):
                 own = batch.values[low : low + CHUNK][:, np.maximum(source, 0)]
                 out[low : low + CHUNK] = _median(np.where(source >= 0, own, np.nan))
-        return np.asarray(np.clip(out, batch.lower, batch.upper), dtype=np.float64)
+        return clipped(out, batch)
 
 
 class SeasonalMean:

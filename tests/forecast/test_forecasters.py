@@ -136,7 +136,7 @@ def test_twice_the_series_is_twice_the_forecast(name: str, factor: float) -> Non
     )
 
 
-def test_a_model_of_an_extra_is_offered_only_where_its_package_is() -> None:
+def test_a_model_is_offered_only_where_it_can_run() -> None:
     assert set(NEEDS) <= set(FORECASTERS)
     assert set(FORECASTERS) - set(HERE) <= set(NEEDS)
 

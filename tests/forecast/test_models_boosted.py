@@ -15,7 +15,7 @@ from forecast.rolling import roll
 from tests.forecast.synthetic import T0_S, daily
 
 NOT_HERE = "boosted" not in installed(FORECASTERS)
-needs_lightgbm = pytest.mark.skipif(NOT_HERE, reason="LightGBM is not installed: it comes with the extra 'boost'")
+needs_lightgbm = pytest.mark.skipif(NOT_HERE, reason="LightGBM needs libgomp.so.1: install OpenMP (Debian: libgomp1)")
 
 
 QUICK = Boosted(rounds=30)
