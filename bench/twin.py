@@ -82,6 +82,14 @@ def rate(samples: Sequence[Sample], what: str) -> float:
     return statistics.median(s[what] / s["cpu_s"] for s in samples)
 
 
+def loop_ns() -> float:
+    """What one turn of an empty loop takes now: how fast this machine is at the moment."""
+    begun = time.process_time()
+    for _ in range(1_000_000):
+        pass
+    return round((time.process_time() - begun) * 1e3, 1)
+
+
 def rss_mib() -> float:
     """The most that this process ever held."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
@@ -219,6 +227,7 @@ def parted(simulated_s: float) -> tuple[int, int]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run all parts; the first is the bare week, so that its memory is its own."""
     workload = load_workload(options.data)
+    turns = [loop_ns()]
     found = bare(workload, *((5, 60) if options.quick else parted(options.simulated_s)))
     raw: dict[str, Any] = {"bare": found.pop("raw")}
     quick = options.quick
@@ -231,8 +240,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "sizes": lambda: [size(workload, n, 3, each) for n, each in zip(SIZES, longest, strict=True)],
     }
     for name, part in parts.items():
+        turns.append(loop_ns())
         found[name] = part()
         raw[name] = [one.pop("raw") for one in found[name]] if name == "sizes" else found[name].pop("raw")
+    found["loop_ns"] = [*turns, loop_ns()]
     found["peer_ratio"] = round(found["requests_per_cpu_s"] / found["peer"]["requests_per_cpu_s"], 1)
     return {
         "date": datetime.now(UTC).date().isoformat(),
