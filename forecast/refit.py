@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from contracts.ports import Batch, Fitted, Forecaster
-from contracts.registry import FORECASTERS, load
+from contracts.registry import FORECASTERS, installed, load
 from forecast.calibration import Table, table
 from forecast.champion import BANDS, TRAILING_S, Band, Choice, choose, eligible, ratios
 from forecast.grids import WEEK_S, day_steps, observed, restricted
@@ -17,7 +17,9 @@ from forecast.models.kalman import KalmanFitted
 from forecast.rolling import Residuals, residuals, roll, spread_origins
 from forecast.state import GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, combined, levels_of
 
-HOURLY = ("persistence", "seasonal_naive", "ridge", "autoreg", "kalman")
+HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "boosted")
+LOADS_ONLY = ("boosted",)
+"""trees are worth their seconds where series burst; thousands of temperatures would wait for them, and so would who starts"""
 FEW = 16
 """classes of more series than this go without AutoReg (20 ms a fit) and Prophet (0.4 s a fit)"""
 COSTLY = ("autoreg", "prophet")
@@ -80,7 +82,7 @@ def _split(batch: Batch) -> _Split:
 
 def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | None, now: datetime) -> ClassState:
     split = _split(batch)
-    models, left_out = _affordable(batch)
+    models, left_out = _affordable(batch, first=before is None)
     past = restricted(batch, split.cut)
     pasts: list[Residuals] = []
     fitted: dict[str, Fitted] = {}
@@ -114,8 +116,10 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
     )
 
 
-def _affordable(batch: Batch) -> tuple[list[Forecaster], list[tuple[str, str]]]:
-    names = ("persistence",) if batch.target == GPU_POWER else HOURLY
+def _affordable(batch: Batch, *, first: bool) -> tuple[list[Forecaster], list[tuple[str, str]]]:
+    names = ("persistence",) if batch.target == GPU_POWER else tuple(n for n in installed(FORECASTERS) if n in HOURLY)
+    if first or batch.target != "load":
+        names = tuple(name for name in names if name not in LOADS_ONLY)
     many = len(batch.names) > FEW
     left_out = [(name, f"{len(batch.names)} series; it is fitted to at most {FEW}") for name in COSTLY if many]
     return [load(FORECASTERS, name)() for name in names if not (many and name in COSTLY)], left_out

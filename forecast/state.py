@@ -18,10 +18,10 @@ TARGETS: tuple[Target, ...] = ("load", "inlet", "power")
 GPU_POWER = "gpu_power"
 """summed GPU power per server: only persistence's errors are learnt, for the GPU temperature's band"""
 COMBINED: Mapping[str, tuple[str, ...]] = {
-    "blend": ("persistence", "ridge"),
-    "ensemble": ("seasonal_naive", "ridge", "autoreg", "prophet"),
+    "blend": ("persistence", "ridge", "boosted"),
+    "ensemble": ("seasonal_mean", "ridge", "autoreg", "prophet"),
 }
-"""models that are the median of others: halfway to the newest value helps while a load jumps, the wide one a day ahead"""
+"""models that are the median of others: the first while a load jumps, the second a day ahead; members may be absent"""
 
 KNOTS_S = (300, 600, 900, 1_800, 2_700, 3_600, 7_200, 14_400, 21_600, 43_200, 64_800, 86_400)
 """horizons at which errors are gathered"""
