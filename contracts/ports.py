@@ -189,8 +189,6 @@ class Batch:
     """name -> [T + H], or [S, T + H]: known past and assumed future (e.g. outside_c)"""
     covariate_errors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """name -> [H]: one sigma of the assumed future, by lead; a covariate without an entry is taken as sure"""
-    kinds: tuple[str, ...] = ()
-    """[S] the sub-class that a series is pooled with; () = all of one kind"""
     notes: tuple[tuple[str, ...], ...] = ()
     """[S] what was found wrong with each series where the batch was made; () = nothing"""
 

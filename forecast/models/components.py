@@ -10,12 +10,13 @@ outside .60.
 """
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
 from contracts.ports import Batch
 from forecast.grids import Floats, day_steps, recent
-from forecast.models.innovations import HARMONICS, InnovationsFitted, bounds, is_flat, prepared
+from forecast.models.innovations import HARMONICS, InnovationsFitted, is_flat, kept, prepared
 
 MOST_DAYS = 7
 """history that a fit reads: its time grows with it"""
@@ -40,21 +41,8 @@ class Components:
         for i, values in enumerate(start.values):
             rest = np.where(np.isnan(values), np.nan, start.rest[i])
             design[i], transition[i], gain[i], state[i] = _fit(values, rest, day, harmonics)
-        low, high = bounds(start.values)
-        return InnovationsFitted(
-            names=tuple(batch.names[s] for s in start.rows),
-            ts=int(batch.ts[-1]) if len(batch.ts) else 0,
-            step_s=batch.step_s,
-            log=log,
-            harmonics=(0, 0),  # the day is among the states
-            curve=np.zeros((count, 0)),
-            design=design,
-            transition=transition,
-            gain=gain,
-            state=state,
-            low=low,
-            high=high,
-        )
+        start = replace(start, harmonics=(0, 0), curve=np.zeros((count, 0)))  # the day is among the states
+        return kept(batch, start, log, design, transition, gain, state)
 
 
 def _fit(values: Floats, rest: Floats, day: int, harmonics: int) -> tuple[Floats, Floats, Floats, Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from contracts.ports import Batch
 from forecast.grids import Floats, day_steps, recent
-from forecast.models.innovations import InnovationsFitted, bounds, is_flat, prepared
+from forecast.models.innovations import InnovationsFitted, is_flat, kept, prepared
 
 MOST_DAYS = 14
 """history that a fit reads"""
@@ -33,21 +33,7 @@ class Ets:
         for i, rest in enumerate(start.rest):
             alpha, beta, phi, state[i] = _smoothing(rest)
             design[i], transition[i], gain[i] = (1.0, phi), ((1.0, phi), (0.0, phi)), (alpha, beta)
-        low, high = bounds(start.values)
-        return InnovationsFitted(
-            names=tuple(batch.names[s] for s in start.rows),
-            ts=int(batch.ts[-1]) if len(batch.ts) else 0,
-            step_s=batch.step_s,
-            log=log,
-            harmonics=start.harmonics,
-            curve=start.curve,
-            design=design,
-            transition=transition,
-            gain=gain,
-            state=state,
-            low=low,
-            high=high,
-        )
+        return kept(batch, start, log, design, transition, gain, state)
 
 
 def _smoothing(rest: Floats) -> tuple[float, float, float, Floats]:

@@ -137,6 +137,27 @@ def prepared(batch: Batch, min_points: int, log: bool) -> Prepared:
     return Prepared(rows=rows, harmonics=harmonics, values=values, curve=curve, rest=rest)
 
 
+def kept(
+    batch: Batch, start: Prepared, log: bool, design: Floats, transition: Floats, gain: Floats, state: Floats
+) -> InnovationsFitted:
+    """Return the fits of the prepared series of `batch`, to be carried on."""
+    low, high = bounds(start.values)
+    return InnovationsFitted(
+        names=tuple(batch.names[s] for s in start.rows),
+        ts=int(batch.ts[-1]) if len(batch.ts) else 0,
+        step_s=batch.step_s,
+        log=log,
+        harmonics=start.harmonics,
+        curve=start.curve,
+        design=design,
+        transition=transition,
+        gain=gain,
+        state=state,
+        low=low,
+        high=high,
+    )
+
+
 def curves(values: Floats, batch: Batch, harmonics: tuple[int, int]) -> Floats:
     """Return [R, Fourier terms] the seasonal curves of `values` [R, T] (NaN = gap) on the batch's grid: ridge regressions,
     whose constants are not shrunk and not returned."""
