@@ -83,7 +83,6 @@ def _clocks(f: Flow, p: Site, cap_mhz: Floats) -> None:
             f.prefill_slow[i] = relative_time(point, mhz, PREFILL) if mhz > 0.0 else np.inf
             f.decode_slow[i] = relative_time(point, mhz, DECODE) if mhz > 0.0 else np.inf
             f.power[i] = relative_power(point, mhz) if mhz > 0.0 else 0.0
-    _tell(f)
     _alike(f)
 
 
@@ -177,8 +176,9 @@ def flow(f: Flow, m: Means, p: Site, cap_mhz: Floats, rates: Floats, level: Floa
         _loads(f, p)
         before, held = held, step(p.u, p.s, p.nominal_w, outside_c[n], p.supply, dt_s)
         changed = before > 0 or held > 0
+        if changed or n + 1 == len(outside_c):
+            _tell(f)
         if held > 0 and not lasting:
             for i in range(len(p.s.duty)):
                 for g in range(p.s.down.shape[1]):
                     p.s.down[i, g] = False
-    _tell(f)
