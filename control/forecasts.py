@@ -51,7 +51,7 @@ def _frame(block: Block, part: slice) -> pl.DataFrame:
         "valid_at": _lists(np.broadcast_to(valid_at, known.shape)[known].view("datetime64[us]"), offsets),
         "levels": _lists(np.tile(np.asarray(block.levels), height), np.arange(height + 1) * width),
         "values": _lists(flat.reshape(-1), offsets * width),
-        "degradations": pl.Series([list(notes) for notes in told(block.notes)], dtype=pl.List(pl.String)),
+        "degradations": pl.Series(pa.array(told(block.notes), pa.large_list(pa.large_string()))),
     }
     return pl.DataFrame(columns)
 
