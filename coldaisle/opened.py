@@ -10,6 +10,7 @@ from contracts.topics import TELEMETRY
 from ingest.history.client import HttpHistory, find_owner
 
 HISTORY_WAIT_S = 150.0
+AWAITED = (*TELEMETRY, "forecasts")
 
 
 def open_history(config: Config, part: Part) -> HttpHistory:
@@ -24,12 +25,13 @@ def open_history(config: Config, part: Part) -> HttpHistory:
 
 
 def await_caught_up(history: HistoryReader, bus: Bus, part: Part, timeout_s: float = HISTORY_WAIT_S) -> None:
-    """Wait until the history holds the telemetry that is on the log now: a fit before would miss most of the past.
+    """Wait until the history holds the telemetry and forecasts that are on the log now: a fit before would miss most of the
+    past, and a slot might be issued twice.
 
     After `timeout_s` it goes on with what there is; the next refit sees the rest.
     """
     offsets = _offsets(history)
-    subscription = bus.subscribe(TELEMETRY, Start(where="beginning", offsets=offsets))
+    subscription = bus.subscribe(AWAITED, Start(where="beginning", offsets=offsets))
     goal = sum(offsets.values()) + subscription.lag()
     subscription.close()
     deadline = time.monotonic() + timeout_s
@@ -43,4 +45,4 @@ def await_caught_up(history: HistoryReader, bus: Bus, part: Part, timeout_s: flo
 
 def _offsets(history: HistoryReader) -> dict[tuple[str, int], int]:
     rows = history.query("SELECT topic, k_partition, next_offset FROM offsets").iter_rows()
-    return {(topic, partition): after for topic, partition, after in rows if topic in TELEMETRY}
+    return {(topic, partition): after for topic, partition, after in rows if topic in AWAITED}

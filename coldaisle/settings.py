@@ -46,6 +46,14 @@ class ForecastSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     refit_s: Seconds = 3600.0
     daily_s: Seconds = 86_400.0
     history_days: Annotated[float, msgspec.Meta(gt=0, le=366)] = 28.0
+    tick_budget_s: Seconds = 20.0
+    """wall time that a tick may take; one that takes longer is recorded as over budget"""
+    refit_budget_s: Seconds = 600.0
+    """wall time of the hourly refit, and of the maxima's; over it, it is ended and what was learnt before stands"""
+    daily_budget_s: Seconds = 3600.0
+    plant_budget_s: Seconds = 600.0
+    events: Path | None = None
+    """TOML file with announced events and maintenance, read again when it changes"""
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

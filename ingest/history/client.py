@@ -41,10 +41,12 @@ class HttpHistory:
         """Run one SELECT with `$name` parameters. Raises HistoryError with one line."""
         return self._frame("POST", "/query", json={"sql": sql, "params": to_json(params or {})})
 
-    def series(self, target: str, *, as_of: datetime, since: datetime, step_s: int = 300) -> pl.DataFrame:
+    def series(
+        self, target: str, *, as_of: datetime, since: datetime, until: datetime | None = None, step_s: int = 300
+    ) -> pl.DataFrame:
         """Long frame (ts, series, value), see `contracts.ports.HistoryReader`."""
         asked = {"target": target, "as_of": as_of.isoformat(), "since": since.isoformat(), "step_s": str(step_s)}
-        return self._frame("GET", "/series", params=asked)
+        return self._frame("GET", "/series", params=asked | ({"until": until.isoformat()} if until else {}))
 
     def close(self) -> None:
         """Leave."""

@@ -43,15 +43,15 @@ class Dense:
     values: Floats
 
 
-def make_grid(as_of: datetime, since: datetime, step_s: int) -> Grid:
-    """Return the intervals that begin at or after `since` and end at or before `as_of`, both aware."""
-    if as_of.tzinfo is None or since.tzinfo is None:
+def make_grid(as_of: datetime, since: datetime, until: datetime, step_s: int) -> Grid:
+    """Return the intervals that begin at or after `since` and end at or before `until` and `as_of`, all aware."""
+    if as_of.tzinfo is None or since.tzinfo is None or until.tzinfo is None:
         raise HistoryError(f"as_of = {as_of}, since = {since}: both need a time zone, e.g. 2026-07-15T14:00:00Z")
     if not 1 <= step_s <= 86_400:
         raise HistoryError(f"step_s = {step_s}: must be 1 to 86400")
     step = step_s * 1_000_000
     first = -(-_micros(since) // step)
-    return Grid(step_us=step, first=first, cells=_micros(as_of) // step - first, as_of=as_of)
+    return Grid(step_us=step, first=first, cells=_micros(min(until, as_of)) // step - first, as_of=as_of)
 
 
 def dense(frame: pl.DataFrame, grid: Grid) -> Dense:

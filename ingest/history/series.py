@@ -41,11 +41,13 @@ GROUP BY ALL
 """
 
 
-def read(fetch: Fetch, target: str, *, as_of: datetime, since: datetime, step_s: int) -> pl.DataFrame:
+def read(
+    fetch: Fetch, target: str, *, as_of: datetime, since: datetime, until: datetime | None = None, step_s: int
+) -> pl.DataFrame:
     """Return (ts, series, value) as `HistoryReader.series` promises; HistoryError for an unknown target or impossible time."""
     if target not in TARGETS:
         raise HistoryError(f"unknown target {target!r}: there are {', '.join(TARGETS)}")
-    grid = make_grid(as_of, since, step_s)
+    grid = make_grid(as_of, since, until or as_of, step_s)
     if grid.cells <= 0:
         return long(Dense(names=(), values=np.empty((0, 0))), grid)
     return long(_BUILDERS[target](fetch, grid), grid)

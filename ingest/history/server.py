@@ -98,12 +98,13 @@ class HistoryServer:
         try:
             target = given["target"]
             as_of, since = datetime.fromisoformat(given["as_of"]), datetime.fromisoformat(given["since"])
+            until = datetime.fromisoformat(given["until"]) if "until" in given else None
             step_s = int(given.get("step_s", "300"))
         except (KeyError, ValueError) as error:
             return _no(400, f"series needs target, as_of, since (times with a zone) and perhaps step_s: {error}")
         return await run_in_threadpool(
             self._answer,
-            lambda: self._history.series(target, as_of=as_of, since=since, step_s=step_s).to_arrow(),
+            lambda: self._history.series(target, as_of=as_of, since=since, until=until, step_s=step_s).to_arrow(),
             given.get("format", "arrow"),
         )
 

@@ -166,9 +166,11 @@ class History:
                 self._asking.discard(cursor)
             cursor.close()  # with its transaction
 
-    def series(self, target: str, *, as_of: datetime, since: datetime, step_s: int = 300) -> pl.DataFrame:
+    def series(
+        self, target: str, *, as_of: datetime, since: datetime, until: datetime | None = None, step_s: int = 300
+    ) -> pl.DataFrame:
         """Long frame (ts, series, value), see `contracts.ports.HistoryReader`."""
-        return series.read(self.query, target, as_of=as_of, since=since, step_s=step_s)
+        return series.read(self.query, target, as_of=as_of, since=since, until=until, step_s=step_s)
 
     def interrupt(self) -> int:
         """Interrupt every question under way; return how many there were."""

@@ -1,0 +1,116 @@
+"""The tasks of the forecast worker: read the history window, learn, return what was learnt."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from coldaisle.series_window import SeriesWindow
+from contracts.ports import Batch
+from contracts.topology import Topology
+from forecast import produce
+from forecast.futures import Event
+from forecast.maxima import Maxima
+from forecast.maxima import learn as learn_maxima
+from forecast.plant import Plant, fit
+from forecast.state import State
+from ingest.history.client import HttpHistory, find_owner
+
+LONG_STEP_S, FINE_STEP_S = 300, 2
+MAXIMA_WINDOW = timedelta(hours=48)
+PLANT_TARGETS = ("inlet", "outside", "gpu_temp", "gpu_power", "server_power", "airflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learn:
+    """Learn classes of series anew: hourly, or with Prophet's calendar."""
+
+    how: Literal["refit", "daily"]
+    learnt: State
+    targets: tuple[str, ...]
+    now: datetime
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnPlant:
+    """Learn the plant models anew."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnMaxima:
+    """Learn the law of the rows' highest power anew."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowLaws:
+    """What was learnt of the rows' maxima; `rows` in the order of `maxima`."""
+
+    maxima: Maxima
+    rows: tuple[str, ...]
+
+
+def setup(state: Path, topology: Topology, history_days: float) -> Callable[[Any], Any]:
+    """Return what does the tasks; called in the worker's process, which imports there what takes seconds."""
+    import statsmodels.tsa.ar_model  # noqa: F401  (better now, while others start, than in the first fit)
+
+    learner = Learner(state, topology, timedelta(days=history_days))
+    return learner.task
+
+
+class Learner:
+    """Does tasks; keeps the window of the history between them, so that each reads only what is new."""
+
+    def __init__(self, state: Path, topology: Topology, window: timedelta) -> None:
+        """`state`: the run's folder, in which the history's owner says where it is."""
+        self._state, self._topology, self._window = state, topology, window
+        self._series: SeriesWindow | None = None
+
+    def task(self, task: Learn | LearnPlant | LearnMaxima) -> State | Plant | RowLaws | None:
+        """Do one task."""
+        reader = HttpHistory(*find_owner(self._state))  # anew each time: the owner may have been started again
+        if self._series is None:
+            self._series = SeriesWindow(reader)
+        self._series.reader = reader
+        try:
+            match task:
+                case Learn():
+                    return self._learn(task, self._series)
+                case LearnPlant():
+                    return self._plant(task.now, reader)
+                case LearnMaxima():
+                    return self._maxima(task.now, self._series)
+        finally:
+            reader.close()
+
+    def _learn(self, task: Learn, series: SeriesWindow) -> State:
+        made = [series.batch(target, LONG_STEP_S, self._window, task.now) for target in task.targets]
+        batches: Sequence[Batch] = [batch for batch in made if batch is not None]
+        learn = produce.refit if task.how == "refit" else produce.refit_daily
+        return learn(task.learnt, batches, task.now, task.events)
+
+    def _plant(self, now: datetime, reader: HttpHistory) -> Plant:
+        since = now - self._window
+        frames = {target: reader.series(target, as_of=now, since=since, step_s=LONG_STEP_S) for target in PLANT_TARGETS}
+        return fit(self._topology, frames)
+
+    def _maxima(self, now: datetime, series: SeriesWindow) -> RowLaws | None:
+        """None where no row's power has been measured in the last two days."""
+        batch = series.batch("power", FINE_STEP_S, MAXIMA_WINDOW, now)
+        if batch is None:
+            return None
+        hardware = {row.name: "" for row in self._topology.rows} | {s.row: s.hardware for s in self._topology.servers}
+        classes = [hardware.get(name, "") for name in batch.names]
+        return RowLaws(
+            maxima=learn_maxima(batch.values, int(batch.ts[-1]), classes=classes, step_s=FINE_STEP_S), rows=batch.names
+        )
+
+
+def without_paths(learnt: State) -> State:
+    """Return the state without what each tick makes anew: it need not travel to the worker."""
+    return replace(learnt, classes={name: replace(klass, coarse=None) for name, klass in learnt.classes.items()})
