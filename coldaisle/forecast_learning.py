@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from coldaisle.series_window import SeriesWindow
 from contracts.ports import Batch
@@ -26,7 +26,8 @@ PLANT_TARGETS = ("inlet", "outside", "gpu_temp", "gpu_power", "server_power", "a
 class Learn:
     """Learn classes of series anew: hourly, or with Prophet's calendar."""
 
-    how: Literal["refit", "daily"]
+    daily: bool
+    """with Prophet fitted anew"""
     learnt: State
     targets: tuple[str, ...]
     now: datetime
@@ -91,7 +92,7 @@ class Learner:
     def _learn(self, task: Learn, series: SeriesWindow) -> State:
         made = [series.batch(target, LONG_STEP_S, self._window, task.now) for target in task.targets]
         batches: Sequence[Batch] = [batch for batch in made if batch is not None]
-        learn = produce.refit if task.how == "refit" else produce.refit_daily
+        learn = produce.refit_daily if task.daily else produce.refit
         return learn(task.learnt, batches, task.now, task.events)
 
     def _plant(self, now: datetime, reader: HttpHistory) -> Plant:

@@ -80,7 +80,7 @@ class Service:
     def begin(self) -> None:
         """Learn what policies cannot do without, plant and row power, and issue the first forecasts of it."""
         self.refit_plant()
-        self._learn("refit", ("power",))
+        self._learn("begin", ("power",))
         self.tick()
 
     def refit(self) -> None:
@@ -162,20 +162,20 @@ class Service:
             self.memory = replace(memory, maxima=followed)
         return [highest(followed, memory.rows, power, now, slot)]
 
-    def _learn(self, how: Literal["refit", "daily"], targets: Sequence[str]) -> None:
+    def _learn(self, job: Literal["begin", "refit", "daily"], targets: Sequence[str]) -> None:
         """Learn beside the ticks and take over only what was learnt: a tick in between keeps its own memory."""
         learnt, events = without_paths(self.memory.learnt), self._events.now()
-        task = Learn(how=how, learnt=learnt, targets=tuple(targets), now=self.clock.now(), events=events)
+        task = Learn(daily=job == "daily", learnt=learnt, targets=tuple(targets), now=self.clock.now(), events=events)
 
         def take(learnt: Learnt) -> None:
             with self._lock:
                 kept = self.memory.learnt
                 self.memory = replace(self.memory, learnt=replace(learnt, path_at=kept.path_at, without=kept.without))
-            self._remember(how)
+            self._remember(job)
             self.record.choices([choice for choice in learnt.choices() if choice.at == task.now])
 
-        budget_s = self.settings.refit_budget_s if how == "refit" else self.settings.daily_budget_s
-        self._task(how, task, budget_s, take)
+        budget_s = self.settings.refit_budget_s if job != "daily" else self.settings.daily_budget_s
+        self._task(job, task, budget_s, take)
 
     def _task(self, name: str, task: Any, budget_s: float, take: Callable[[Any], None]) -> None:
         """Have the worker do a task and take its result; what goes wrong is recorded, and what was learnt before stands."""

@@ -75,7 +75,10 @@ class Worker:
         theirs.close()
 
     def run(self, task: Any, budget_s: float) -> Done:
-        """Do a task and wait for its result. OverBudgetError, TaskFailedError (the worker can be used again after both), StoppedError."""
+        """Do a task and wait for its result.
+
+        Raises OverBudgetError and TaskFailedError, after which it can be used again, and StoppedError once it is closed.
+        """
         self.start()
         if self._pipe is None or self._process is None:
             raise StoppedError("the worker is closed")

@@ -225,7 +225,7 @@ FORECAST_JOBS = Schema(
     keys=("job",),
     columns=(
         Column(name="ts", dtype="ts", required=True, doc="when it ended"),
-        _key("job", "tick | refit | maxima | daily | plant"),
+        _key("job", "tick | begin | refit | maxima | daily | plant"),
         _key("status", "ok | over budget | failed | stopped"),
         _number("took_s", "s", 0, 1e6, "wall time", "f64"),
         _number("cpu_s", "s", 0, 1e6, "CPU time", "f64"),
