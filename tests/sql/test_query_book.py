@@ -12,7 +12,7 @@ import sql
 from ingest.history.frames import micro_batch
 from ingest.history.store import History
 from tests.factories import NOW
-from tests.ingest.history.logs import CLUSTER, naive, story
+from tests.ingest.history.logs import CLUSTER, Log, naive, story
 
 BOOK = (
     *("hottest", "capped", "cap_story", "headroom", "forecast_error", "slo_misses", "energy_per_mtok", "rejected"),
@@ -92,6 +92,37 @@ def test_forecast_error_by_target_model_and_horizon(told: History) -> None:
     assert (row["target"], row["model"], row["horizon"], row["forecasts"]) == ("power", "ridge", "5 min", 1)
     # median 28 kW for 14:04; the interval that ended at 14:05 had 26 kW: below the 5 % quantile, below the 99 % one
     assert (row["mean_error"], row["bias"], row["coverage_90_pct"], row["below_99_pct"]) == (2_000.0, -2_000.0, 0.0, 100.0)
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Iterator[History]:
+    """The forecaster's own record: two counts of one class, a choice that changed, jobs, absences."""
+    log, both = Log(), {"target": ["power"] * 2, "kind": ["smooth"] * 2}
+    for ago_s, points in ((3_600, 10), (0, 20)):
+        at = NOW - timedelta(seconds=ago_s)
+        columns: dict[str, list[Any]] = {"horizon_s": [900] * 2, "model": ["champion", "ridge"], "champion": [True, False], "points": [points] * 2}
+        log.rows("forecast_scores", {"ts": [at] * 2, **both, **columns, "mae": [9.0, 8.0], "coverage_90": [0.9, 0.8]}, at)
+    named: dict[str, list[Any]] = {"band": ["short"] * 2, "model": ["ridge"] * 2, "reason": ["kept", "better"]}
+    lists: dict[str, list[Any]] = {"models": [["ridge"]] * 2, "ratios": [[0.9]] * 2}
+    log.rows("forecast_choices", {"ts": [NOW] * 2, **both, **named, **lists}, NOW)
+    status: dict[str, list[Any]] = {"status": ["ok", "failed"], "took_s": [1.0, 3.0], "detail": [None, "worker died"]}
+    log.rows("forecast_jobs", {"ts": [NOW] * 2, "job": ["tick"] * 2, **status}, NOW)
+    for ago_s, reason in ((60, "too few points"), (0, None)):
+        at = NOW - timedelta(seconds=ago_s)
+        log.rows("forecast_absent", {"ts": [at], "target": ["load"], "series": ["chat"], "reason": [reason]}, at)
+    log.rows("forecast_absent", {"ts": [NOW], "target": ["inlet"], "series": [None], "reason": ["no series is known"]}, NOW)
+    with History(tmp_path / "history.duckdb", CLUSTER) as history:
+        history.append(micro_batch([*story().records, *log.records], lambda wall: wall))
+        yield history
+
+
+def test_the_forecasters_record_answers_who_how_good_what_ran_and_what_is_missing(judged: History) -> None:
+    skill = answer(judged, "forecast_skill", target="pow%")
+    assert [(r["model"], r["points"], r["coverage_90_pct"]) for r in skill] == [("champion", 20, 90.0), ("ridge", 20, 80.0)]
+    assert [r["reason"] for r in answer(judged, "forecast_choices")] == ["better"]
+    (job,) = answer(judged, "forecast_jobs")
+    assert (job["job"], job["runs"], job["not_ok"], job["longest_s"], job["last_trouble"]) == ("tick", 2, 1, 3.0, "worker died")
+    assert [(r["target"], r["series"]) for r in answer(judged, "forecast_absent")] == [("inlet", None)]
 
 
 def test_slo_misses_count_what_rows_stand_for(told: History) -> None:
