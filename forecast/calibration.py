@@ -88,11 +88,11 @@ class Calibrated:
         return self.tables[0].reach_s()
 
     def quantiles(self, rows: Ints, seconds: Floats, of: Ints, surprise: Floats) -> Floats:
-        """Return [S, H, L] scaled quantiles for the series `rows` [S], at horizons `seconds`[`of`] ([A, H] and [S]: series share
-        their horizons, since they share their newest time); NaN beyond the reach. `surprise` [S] is the size of the last
-        hour's errors in usual ones."""
+        """Return [S, H, L] scaled quantiles for the series `rows` [S], at horizons `seconds`[`of`] ([A, H] and [S]: most series
+        share their newest time, and so their horizons); NaN beyond the reach. `surprise` [S] is the size of the last hour's
+        errors in usual ones."""
         levels = self.tables[0].levels
-        every = np.stack([_reached(table, seconds) for table in self.tables])
+        every = np.stack([reached(table, seconds) for table in self.tables])
         z = every[self.kind[rows], of]
         factor = factors(self.stretch[rows], levels, surprise)
         near = np.clip(2.0 - seconds / HOUR_S, 0.0, 1.0)[of]  # wholly to one hour, not at all from two on
@@ -195,7 +195,15 @@ def _stretch(past: Residuals, z: Floats, tables: Sequence[Table], kind: Ints, un
     return out
 
 
-def _reached(known: Table, seconds: Floats) -> Floats:
+def usual_error(known: Table, seconds: float) -> float:
+    """Return the usual size of an error in units of the restlessness: a 90 % band's half width as a normal's sigma; at 0 s
+    that of one step."""
+    low, high = known.levels.index(0.05), known.levels.index(0.95)
+    z = known.quantiles(np.array([seconds]))[0] if seconds else known.z[0]
+    return max(float(z[high] - z[low]) / 3.29, 1e-3)
+
+
+def reached(known: Table, seconds: Floats) -> Floats:
     """Return a table's quantiles [A, H, L]; NaN beyond its reach."""
     if not len(known.horizons_s):
         return np.full((*np.shape(seconds), len(known.levels)), np.nan)

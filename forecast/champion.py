@@ -1,8 +1,8 @@
 """Which model speaks for a series at which horizons, and why: by trailing errors, shrunk to those of its kind, with hysteresis,
 never worse than naive.
 
-The errors of a week of one series tell five models badly apart, those of its kind better, those of all series blur what a series
-is. So a series' error ratio is (days x own + PRIOR_DAYS x kind's) / (days + PRIOR_DAYS), and each series takes the model with the
+One series' week tells five models badly apart, those of its kind do it better, those of all series blur what a series is.
+So a series' error ratio is (days x own + PRIOR_DAYS x kind's) / (days + PRIOR_DAYS), and each series takes the model with the
 least one. A day ahead only the ensemble and the naive models stand: few days of outcomes cannot tell more apart.
 """
 
@@ -125,9 +125,7 @@ def speakers(found: Contest, previous: Ints) -> Ints:
     return _best(found.models, found.series, previous, found.band)
 
 
-def choose(
-    target: str, band: Band, errors: Mapping[str, float], previous: str, at: datetime, *, kind: str = POOL
-) -> Choice:
+def choose(target: str, band: Band, errors: Mapping[str, float], previous: str, at: datetime, *, kind: str = POOL) -> Choice:
     """Return a kind's champion: the previous one unless it is gone, worse than naive, or beaten by more than MARGIN.
 
     Raises ValueError where there is no model at all.

@@ -1,8 +1,8 @@
 """Kinds of series within a target: smooth, bursty, intermittent. Errors are pooled and champions chosen within a kind.
 
 What a series does decides, by its own past week and free of its unit: a client that rests at zero most of the day and one that
-never does have different errors, whatever their names. The thresholds were set on the development parts of ServeGen's models and
-clients and of both Azure weeks.
+never does have different errors, whatever their names. The thresholds were set on the development parts of ServeGen's models
+and clients and of both Azure weeks.
 """
 
 from typing import Literal

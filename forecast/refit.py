@@ -156,6 +156,4 @@ def part_of(batch: Batch, rows: Ints) -> Batch:
     covariates = {name: values[rows] if values.ndim > 1 else values for name, values in batch.covariates.items()}
     names = tuple(batch.names[r] for r in rows)
     notes = tuple(batch.notes[r] for r in rows) if batch.notes else ()
-    return replace(
-        batch, names=names, values=batch.values[rows], lower=low, upper=high, covariates=covariates, notes=notes
-    )
+    return replace(batch, names=names, values=batch.values[rows], lower=low, upper=high, covariates=covariates, notes=notes)

@@ -57,7 +57,7 @@ class Coarse:
 
 @dataclass(frozen=True, kw_only=True)
 class Voices:
-    """Who speaks for each series, and how sure. Arrays of one row per series known at the refit, and a last one for new series."""
+    """Who speaks for each series, and how sure. Arrays have a row per series of the refit, and a last one for new series."""
 
     models: tuple[str, ...]
     speaker: Ints

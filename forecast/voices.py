@@ -87,9 +87,7 @@ def spoken(pasts: Mapping[str, Residuals], models: Sequence[str], speaker: Ints)
     return replace(base, model=CHAMPION, paths=paths, errors=errors)
 
 
-def voices(
-    verdict: Verdict, pasts: Sequence[Residuals], batch: Batch, kind: Sequence[str], rows: Ints, until_s: int
-) -> Voices:
+def voices(verdict: Verdict, pasts: Sequence[Residuals], batch: Batch, kind: Sequence[str], rows: Ints, until_s: int) -> Voices:
     """Return the voices of all series of the batch, of which `rows` were judged: the others take what their kind chose."""
     judged_kind = [kind[r] for r in rows]
     together = spoken({p.model: p for p in pasts}, verdict.models, verdict.speaker)
