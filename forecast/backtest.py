@@ -170,7 +170,7 @@ def _choose(parts: Mapping[str, list[Residuals]], known: Batch, before: Verdict 
     """Choose the day's champions by the errors that were known at the end of `known`."""
     at_s = int(known.ts[-1])
     kind = kinds(known)
-    found = judge([_known(_joined(past), at_s) for past in parts.values() if past], kind, at_s - TRAILING_S)
+    found = judge([_known(_joined(past), at_s) for past in parts.values() if past], known.target, kind, at_s - TRAILING_S)
     return verdict_of(found, known.target, before, known.names, kind, datetime.fromtimestamp(at_s, UTC))
 
 

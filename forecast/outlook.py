@@ -338,7 +338,7 @@ def _notes(
     rough = minutes < now_s - 10 * STALE_S
     gappy = gap_share > GAPPY
     usual = ("coarse: no minute data",) if rough.all() else ()
-    out = [usual] * len(own)
+    out: list[tuple[str, ...]] = [usual] * len(own)
     for s in np.flatnonzero(stale | gappy | ~own | (follow > 0) | (rough & ~rough.all())):
         notes = [f"stale: newest {klass.target} is {age[s] / 60:.0f} min old"] if stale[s] else []
         if rough[s]:

@@ -112,7 +112,7 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
     until = int(batch.ts[-1])
     tables = {p.model: table(p, levels_of(batch.target), until_s=until) for p in pasts}
     tables = {name: t for name, t in tables.items() if len(t.horizons_s)}
-    found = judge([p for p in pasts if p.model in tables], [kind[r] for r in rows], until - TRAILING_S)
+    found = judge([p for p in pasts if p.model in tables], batch.target, [kind[r] for r in rows], until - TRAILING_S)
     verdict = verdict_of(found, batch.target, before, judged.names, [kind[r] for r in rows], now)
     fast = fitted.get("kalman")
     return ClassState(

@@ -41,9 +41,9 @@ def in_restlessness(pasts: Sequence[Residuals], batch: Batch) -> list[Residuals]
     return [replace(past, scale=unit) for past in pasts]
 
 
-def judge(pasts: Sequence[Residuals], kind: Sequence[str], since_s: int) -> list[Contest]:
+def judge(pasts: Sequence[Residuals], target: str, kind: Sequence[str], since_s: int) -> list[Contest]:
     """Return the contests of the bands in which persistence has errors."""
-    found = (contest(pasts, band, kind, since_s=since_s) for band, _ in BANDS)
+    found = (contest(pasts, target, band, kind, since_s=since_s) for band, _ in BANDS)
     return [one for one in found if one is not None and one.models]
 
 
@@ -93,7 +93,7 @@ def voices(verdict: Verdict, pasts: Sequence[Residuals], batch: Batch, kind: Seq
     together = spoken({p.model: p for p in pasts}, verdict.models, verdict.speaker)
     found = calibrated(together, judged_kind, levels_of(batch.target), until_s=until_s)
     count = len(batch.names)
-    codes = np.array([KINDS.index(own) for own in (*kind, POOL)], dtype=np.int64)  # type: ignore[arg-type]
+    codes = np.array([KINDS.index(own) for own in (*kind, POOL)], dtype=np.int64)
     usable = np.array([table is not found.tables[0] for table in found.tables])
     stretch = np.ones((count + 1, len(STRETCHED)))
     stretch[rows] = found.stretch
