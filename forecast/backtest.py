@@ -1,7 +1,7 @@
 """Rolling-origin backtest of every model over a long frame; a pure function, honest in time.
 
 Models are fitted once a day on what was known then, and forecast from origins spread over the next day. Bands at an origin come
-from the errors of the trailing week whose outcome had been observed by then; the champion of a day is chosen on the two days
+from the errors of the trailing week whose outcome had been observed by then; the champions of a day are chosen on the week
 before it. No function here sees a column after its origin: batches are cut before a model gets them.
 """
 
@@ -20,7 +20,7 @@ from contracts.ports import Batch, Forecaster
 from contracts.registry import FORECASTERS, installed, load
 from forecast.batches import to_batch
 from forecast.calibration import Calibrated, bands, calibrated, usual_error
-from forecast.champion import TRAILING_S, Band, Choice
+from forecast.champion import NAIVE, TRAILING_S, Band, Choice
 from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, restricted
 from forecast.kinds import kinds
 from forecast.rolling import HOUR_S, Residuals, residuals, roll
@@ -235,6 +235,9 @@ def _scores(model: str, label: str, k: int, past: Residuals, quantiles: Floats, 
     scored = past.origins >= rolled.first_test
     naive = {name: rolled.pasts[name].paths[scored, k] for name in ("persistence", "seasonal_naive")}
     path = past.paths[scored, k]
+    if past.model not in NAIVE:  # what is issued is the band's median; a naive model is the value that it repeats
+        median = quantiles[scored, k, :, LEVELS.index(0.5)]
+        path = np.where(np.isnan(median), path, median)
     ahead = past.origins[scored] + past.knots[k]
     columns = len(rolled.batch.ts)
     actual = np.where((ahead < columns)[:, None], rolled.batch.values.T[np.minimum(ahead, columns - 1)], np.nan)
