@@ -112,7 +112,7 @@ def fine_level(klass: ClassState, coarse: Batch, fine: Batch | None) -> Fine | N
         node, drive = klass.fast.level(coarse)
         none = np.full(len(coarse.names), -1, dtype=np.int64)
         return Fine(klass.fast, int(coarse.ts[-1]), node, drive, np.zeros(len(coarse.names)), none)
-    row = rows_of(fine.names, coarse)
+    row = np.arange(len(coarse.names)) if fine.names == coarse.names else rows_of(fine.names, coarse)
     tail = recent(fine, MEMORY_STEPS)
     own = np.where((row >= 0)[:, None], tail.values[row], np.nan)
     joined = replace(tail, names=coarse.names, values=_bridged(own, tail, coarse))
