@@ -1,7 +1,7 @@
 """Rolling-origin backtest of every model over a long frame; a pure function, honest in time.
 
 Models are fitted once a day on what was known then, and forecast from origins spread over the next day. Bands at an origin come
-from the errors of the trailing week whose outcome had been observed by then; the champion of a day is chosen on the two days
+from the errors of the trailing week whose outcome had been observed by then; the champions of a day are chosen on the week
 before it. No function here sees a column after its origin: batches are cut before a model gets them.
 """
 
@@ -19,14 +19,15 @@ from contracts.forecasts import LEVELS
 from contracts.ports import Batch, Forecaster
 from contracts.registry import FORECASTERS, installed, load
 from forecast.batches import to_batch
-from forecast.calibration import bands, table
-from forecast.champion import BANDS, TRAILING_S, Band, Choice, band_of, choose, eligible, ratios
+from forecast.calibration import Calibrated, bands, calibrated, usual_error
+from forecast.champion import NAIVE, TRAILING_S, Band, Choice
 from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, restricted
-from forecast.rolling import Residuals, residuals, roll
+from forecast.kinds import kinds
+from forecast.rolling import HOUR_S, Residuals, residuals, roll
 from forecast.scores import Score, score, seasonal_scale
 from forecast.state import combined
+from forecast.voices import CHAMPION, Verdict, in_restlessness, judge, spoken, verdict_of
 
-CHAMPION = "champion"
 WARM_UP = 0.3
 """share of the history before the first origin: its errors are the first to calibrate with"""
 TEST = 0.5
@@ -84,7 +85,7 @@ def backtest(
             scores += _scores(model, label, int(np.flatnonzero(past.knots == knot)[0]), past, quantiles, rolled, scale)
     return Report(
         scores=tuple(scores),
-        selected={choice.band: choice.model for choice in rolled.choices},
+        selected={choice.band: choice.model for choice in rolled.choices if not choice.kind},
         fit_s=rolled.fit_s,
         predict_s=rolled.predict_s,
         origins=int((rolled.pasts["persistence"].origins >= rolled.first_test).sum()),
@@ -125,15 +126,15 @@ def rolling(
     stride = max(1, day // origins_per_day)
     names = list(dict.fromkeys(["persistence", "seasonal_naive", *models]))
     parts: dict[str, list[Residuals]] = {name: [] for name in names}
-    choices: dict[Band, Choice] = {}
+    verdict: Verdict | None = None
     spent = [0.0, 0.0]
     chosen: list[Choice] = []
     champion: list[Residuals] = []
     for cut in range(start, columns - 1, day):
         origins = list(range(cut, min(cut + day, columns - 1), stride))
         known = restricted(batch, cut)
-        choices = _choose(parts, batch, int(batch.ts[cut]), choices)
-        chosen += choices.values()
+        verdict = _choose(parts, known, verdict)
+        chosen += verdict.choices
         for name in names:
             model: Forecaster = load(FORECASTERS, name)()
             began = timer()
@@ -143,7 +144,10 @@ def rolling(
             spent = [spent[0] + fitted_at - began, spent[1] + timer() - fitted_at]
         for name, paths in combined({name: parts[name][-1].paths for name in names}).items():
             parts.setdefault(name, []).append(residuals(name, paths, batch, origins, knots))
-        champion.append(_champion({name: past[-1] for name, past in parts.items()}, choices, batch))
+        today = in_restlessness([past[-1] for past in parts.values()], batch)
+        for past in today:
+            parts[past.model][-1] = past
+        champion.append(spoken({past.model: past for past in today}, verdict.models, verdict.speaker))
     pasts = {name: _joined(past) for name, past in parts.items() if past}
     return Rolled(
         batch=batch,
@@ -162,33 +166,17 @@ def _knots(horizons_s: Mapping[str, int], step_s: int) -> dict[str, int]:
     return {label: seconds // step_s for label, seconds in horizons_s.items()}
 
 
-def _choose(parts: Mapping[str, list[Residuals]], batch: Batch, at_s: int, before: Mapping[Band, Choice]) -> dict[Band, Choice]:
-    """Choose the day's champions by the errors that were known at `at_s`."""
-    pasts = [_known(_joined(past), at_s) for past in parts.values() if past]
-    out: dict[Band, Choice] = {}
-    for band, _ in BANDS:
-        errors = eligible(band, ratios(pasts, band, since_s=at_s - TRAILING_S))
-        if errors:
-            previous = before[band].model if band in before else ""
-            out[band] = choose(batch.target, band, errors, previous, datetime.fromtimestamp(at_s, UTC))
-    return out
+def _choose(parts: Mapping[str, list[Residuals]], known: Batch, before: Verdict | None) -> Verdict:
+    """Choose the day's champions by the errors that were known at the end of `known`."""
+    at_s = int(known.ts[-1])
+    kind = kinds(known)
+    found = judge([_known(_joined(past), at_s) for past in parts.values() if past], known.target, kind, at_s - TRAILING_S)
+    return verdict_of(found, known.target, before, known.names, kind, datetime.fromtimestamp(at_s, UTC))
 
 
 def _known(past: Residuals, at_s: int) -> Residuals:
     seen = past.origin_ts[:, None] + past.knots[None, :] * past.step_s <= at_s
     return replace(past, errors=np.where(seen[:, :, None], past.errors, np.nan))
-
-
-def _champion(today: Mapping[str, Residuals], choices: Mapping[Band, Choice], batch: Batch) -> Residuals:
-    """Return the path that the chosen models make together; persistence where nothing has been chosen yet."""
-    base = today["persistence"]
-    paths = base.paths.copy()
-    for k, knot in enumerate(base.knots):
-        choice = choices.get(band_of(float(knot * base.step_s)))
-        if choice is not None and choice.model in today:
-            own = today[choice.model].paths[:, k]
-            paths[:, k] = np.where(np.isnan(own), paths[:, k], own)
-    return residuals(CHAMPION, paths, batch, base.origins.tolist(), base.knots.tolist())
 
 
 def _joined(parts: Sequence[Residuals]) -> Residuals:
@@ -206,25 +194,50 @@ def _joined(parts: Sequence[Residuals]) -> Residuals:
 
 
 def _quantiles(past: Residuals, batch: Batch, first_test: int) -> Floats:
-    """Return [O, K, S, L] bands at the scored origins, from the trailing week's errors known there; NaN before and without."""
+    """Return [O, K, S, L] bands at the scored origins, from the trailing week's errors known there; NaN before and without.
+
+    Calibrated anew every hour, as in the service; the errors of the last hour widen a band at once.
+    """
     out = np.full((*past.errors.shape, len(LEVELS)), np.nan)
-    for o, origin in enumerate(past.origins):
-        if origin < first_test:
+    rows = np.arange(len(batch.names))
+    now: Calibrated | None = None
+    calibrated_s = 0
+    for o in np.flatnonzero(past.origins >= first_test):
+        origin, at_s = int(past.origins[o]), int(past.origin_ts[o])
+        if now is None or at_s - calibrated_s >= HOUR_S:
+            kind = kinds(restricted(batch, origin))
+            now, calibrated_s = calibrated(past, kind, LEVELS, until_s=at_s, since_s=at_s - WEEK_S), at_s
+        seconds = (past.knots * past.step_s)[past.knots * past.step_s <= now.reach_s()].astype(np.float64)
+        if not len(seconds):
             continue
-        at_s = int(past.origin_ts[o])
-        now = table(past, LEVELS, until_s=at_s, since_s=at_s - WEEK_S)
-        reach = len(now.horizons_s)
-        if not reach:
-            continue
-        made = bands(past.paths[o, :reach].T, past.scale[o], now.z, LEVELS, lower=batch.lower, upper=batch.upper)
-        out[o, :reach] = made.transpose(1, 0, 2)
+        z = now.quantiles(rows, seconds[None], np.zeros_like(rows), _surprise(past, now, int(o)))
+        made = bands(past.paths[o, : len(seconds)].T, past.scale[o], z, LEVELS, lower=batch.lower, upper=batch.upper)
+        out[o, : len(seconds)] = made.transpose(1, 0, 2)
     return out
+
+
+def _surprise(past: Residuals, now: Calibrated, o: int) -> Floats:
+    """Return [S] the mean size, in usual ones, of the errors at the origin `o` of forecasts up to an hour old."""
+    sizes = []
+    for k, knot in enumerate(past.knots):
+        before = int(np.searchsorted(past.origins, past.origins[o] - knot))
+        if knot * past.step_s > min(HOUR_S, now.reach_s()) or past.origins[before] != past.origins[o] - knot:
+            continue
+        usual = np.array([usual_error(table, float(knot * past.step_s)) for table in now.tables])[now.kind]
+        sizes.append(np.abs(past.errors[before, k]) / (usual * past.scale[before]))
+    if not sizes:
+        return np.zeros(len(now.kind))
+    known = ~np.isnan(sizes)
+    return np.asarray(np.where(known, sizes, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), dtype=np.float64)
 
 
 def _scores(model: str, label: str, k: int, past: Residuals, quantiles: Floats, rolled: Rolled, scale: Floats) -> list[Score]:
     scored = past.origins >= rolled.first_test
     naive = {name: rolled.pasts[name].paths[scored, k] for name in ("persistence", "seasonal_naive")}
     path = past.paths[scored, k]
+    if past.model not in NAIVE:  # what is issued is the band's median; a naive model is the value that it repeats
+        median = quantiles[scored, k, :, LEVELS.index(0.5)]
+        path = np.where(np.isnan(median), path, median)
     ahead = past.origins[scored] + past.knots[k]
     columns = len(rolled.batch.ts)
     actual = np.where((ahead < columns)[:, None], rolled.batch.values.T[np.minimum(ahead, columns - 1)], np.nan)

@@ -6,7 +6,7 @@ errors leave their family, the path follows the Kalman's level instead, so that 
 within minutes. Bands are the champion's scaled errors at the time since the newest observation: stale data widens them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.ports import Batch
-from forecast.calibration import Table, bands
+from forecast.calibration import bands, reached, usual_error
 from forecast.champion import BANDS, band_of
 from forecast.grids import Floats, Ints, carried, day_steps, newest, recent, restricted, rows_of
 from forecast.models.kalman import MEMORY_STEPS, KalmanFitted
-from forecast.rolling import volatility
-from forecast.state import COMBINED, ClassState, Coarse, combined, levels_of
+from forecast.restless import restless
+from forecast.state import COMBINED, ClassState, Coarse, combined, levels_of, members_of
+from forecast.voices import rows_in, week_of
 
 SURPRISED, SURE = 3.0, 6.0
 """size of recent errors, in their usual ones, from which the level begins to be followed, and is followed wholly"""
@@ -27,6 +28,8 @@ SHIFT_LASTS_S = 12 * 3_600.0
 """a followed level fades into the usual course with this time constant [assumed: repairs take hours]"""
 LOOK_BACK = (3, 6, 12)
 """steps ago whose forecasts of the newest interval are judged"""
+NOISE_STEPS = 31
+"""newest minutes whose steps tell the noise of a minute's mean"""
 STALE_S = 180.0
 GAPPY = 0.1
 
@@ -70,21 +73,35 @@ def champion_at(klass: ClassState, seconds: float) -> str:
 
 
 def coarse_paths(klass: ClassState, batch: Batch, steps: int, models: Sequence[str]) -> Coarse:
-    """Return the paths of `models` from the batch's newest interval, kept ones where they serve."""
+    """Return the paths of `models`, and of all who speak for a series, from the batch's newest interval; kept ones where they
+    serve."""
     kept = klass.coarse
     last = int(batch.ts[-1])
     same = kept is not None and kept.last_ts == last and kept.names == batch.names
     paths: dict[str, Floats] = {}
     if kept is not None and same and kept.steps >= steps:
         paths, steps = dict(kept.paths), kept.steps
-    wanted = ["persistence", "seasonal_naive", *models, *(m for name in models for m in COMBINED.get(name, ()))]
-    for model in dict.fromkeys(wanted):
+    models = [*models, *(klass.voices.models if klass.voices is not None else ())]
+    members = (member for name in models for member in members_of(name, klass.fitted))
+    for model in dict.fromkeys(["persistence", "seasonal_naive", *models, *members]):
         if model in klass.fitted and model not in paths:
             paths[model] = klass.fitted[model].predict(batch, steps)
     if any(name in COMBINED and name not in paths for name in models):
         paths |= combined(paths)
-    surprise = kept.surprise if kept is not None and same else _surprise(klass, batch)
-    return Coarse(last_ts=last, names=batch.names, steps=steps, paths=paths, surprise=surprise)
+    if kept is not None and same:
+        return replace(kept, steps=steps, paths=paths)
+    row = rows_in(klass.voices, klass.names, batch)
+    return Coarse(
+        last_ts=last,
+        names=batch.names,
+        steps=steps,
+        paths=paths,
+        surprise=_surprise(klass, batch, row),
+        row=row,
+        restless=restless(batch.values, batch.step_s, week_of(klass.voices, row)),
+        newest_s=newest(batch),
+        gap_share=np.isnan(batch.values[:, -day_steps(batch.step_s) :]).mean(axis=1),
+    )
 
 
 def fine_level(klass: ClassState, coarse: Batch, fine: Batch | None) -> Fine | None:
@@ -95,48 +112,38 @@ def fine_level(klass: ClassState, coarse: Batch, fine: Batch | None) -> Fine | N
         node, drive = klass.fast.level(coarse)
         none = np.full(len(coarse.names), -1, dtype=np.int64)
         return Fine(klass.fast, int(coarse.ts[-1]), node, drive, np.zeros(len(coarse.names)), none)
-    row = rows_of(fine.names, coarse)
+    row = np.arange(len(coarse.names)) if fine.names == coarse.names else rows_of(fine.names, coarse)
     tail = recent(fine, MEMORY_STEPS)
     own = np.where((row >= 0)[:, None], tail.values[row], np.nan)
     joined = replace(tail, names=coarse.names, values=_bridged(own, tail, coarse))
     node, drive = klass.fast.level(joined)
-    change = np.abs(np.diff(own, axis=1))
-    enough = (~np.isnan(change)).sum(axis=1) >= 10
-    noise = np.zeros(len(row))
-    if enough.any():
-        noise[enough] = 1.4826 / np.sqrt(2.0) * np.nanmedian(change[enough], axis=1)
-    return Fine(klass.fast, int(tail.ts[-1]), node, drive, noise, newest(replace(tail, names=coarse.names, values=own)))
+    return Fine(klass.fast, int(tail.ts[-1]), node, drive, _noise(own), newest(replace(tail, names=coarse.names, values=own)))
 
 
 def look(klass: ClassState, coarse: Batch, fine: Batch | None, now_s: int, seconds: Ints, paths: Coarse) -> Outlook:
-    """Return the champions' quantiles at now + `seconds`, anchored to the newest minutes."""
+    """Return the champions' quantiles at now + `seconds`, anchored to the newest minutes.
+
+    Raises ValueError where the class has no voices (nothing was chosen or calibrated yet).
+    """
+    if klass.voices is None:
+        raise ValueError(f"{klass.target}: nothing chosen yet")
     levels = levels_of(klass.target)
     level = fine_level(klass, coarse, fine)
-    data_until = newest(coarse)
-    if level is not None:
-        data_until = np.maximum(data_until, level.newest_s)
-    scale = _scale(coarse, level)
-    gap_share = np.isnan(coarse.values[:, -day_steps(coarse.step_s) :]).mean(axis=1)
-    speaker = [champion_at(klass, float(s)) for s in seconds]
-    age = np.maximum(now_s + seconds[None, :] - data_until[:, None], 0).astype(np.float64)
-    base, own = _composed(paths.paths, speaker, coarse, now_s + seconds)
+    data_until = paths.newest_s if level is None else np.maximum(paths.newest_s, level.newest_s)
+    scale = paths.restless.now(None if level is None else level.node)
+    speaker = klass.voices.speaker[paths.row]
+    base, own = _composed(paths, klass.voices.models, speaker, coarse, now_s + seconds)
     centre, follow = _anchored(klass, base, paths, coarse, level, scale, now_s + seconds)
-    z = np.full((*centre.shape, len(levels)), np.nan)
-    for model in dict.fromkeys(speaker):
-        columns = np.array([i for i, name in enumerate(speaker) if name == model])
-        z[:, columns] = _reached(klass.tables[model], age[:, columns])
-    if (~own).any() and "persistence" in klass.tables:
-        z[~own] = _reached(klass.tables["persistence"], age[~own])
+    until, of = np.unique(data_until, return_inverse=True)
+    age = np.maximum(now_s + seconds[None, :] - until[:, None], 0).astype(np.float64)
+    z = klass.voices.bands.quantiles(paths.row, age, of, paths.surprise)
+    if not own.all() and "persistence" in klass.tables:
+        z[~own] = reached(klass.tables["persistence"], age[of[~own]])
     noise = None if level is None else level.noise[:, None] * np.array([NormalDist().inv_cdf(p) for p in levels])
-    values = bands(centre, scale * (1.0 + gap_share), z, levels, lower=coarse.lower, upper=coarse.upper, noise=noise)
-    silent = data_until < now_s - 86_400
-    values[silent] = np.nan
-    champions = "+".join(dict.fromkeys(speaker))
-    models = tuple(
-        "persistence" if not mine else f"kalman+{champions}" if g >= 0.5 and "kalman" not in speaker else champions
-        for mine, g in zip(own, follow, strict=True)
-    )
-    notes = _notes(klass, coarse, level, now_s, data_until, gap_share, own, follow)
+    values = bands(centre, scale * (1.0 + paths.gap_share), z, levels, lower=coarse.lower, upper=coarse.upper, noise=noise)
+    values[data_until < now_s - 86_400] = np.nan
+    models = _models(klass.voices.models, speaker, seconds, own, follow)
+    notes = _notes(klass, coarse, level, now_s, data_until, paths.gap_share, own, follow)
     return Outlook(coarse.names, seconds, levels, values, data_until, models, notes)
 
 
@@ -145,41 +152,59 @@ def challengers(
 ) -> list[Outlook]:
     """Return each model's own quantiles, without anchor: what it would have said alone."""
     levels = levels_of(klass.target)
-    data_until, scale = newest(coarse), _scale(coarse, None)
-    age = np.maximum(now_s + seconds[None, :] - data_until[:, None], 0).astype(np.float64)
+    scale = paths.restless.now(None)
+    until, of = np.unique(paths.newest_s, return_inverse=True)
+    age = np.maximum(now_s + seconds[None, :] - until[:, None], 0).astype(np.float64)
     count = len(coarse.names)
+    position = (now_s + seconds - coarse.ts[-1]) / coarse.step_s
     out = []
     for model in models:
-        base, _ = _composed({model: paths.paths[model]}, [model] * len(seconds), coarse, now_s + seconds)
-        z = _reached(klass.tables[model], age)
+        base = _interpolated(paths.paths[model], paths.restless.last, position)
+        z = reached(klass.tables[model], age)[of]
         values = bands(base, scale, z, levels, lower=coarse.lower, upper=coarse.upper)
-        out.append(Outlook(coarse.names, seconds, levels, values, data_until, (model,) * count, ((),) * count))
+        out.append(Outlook(coarse.names, seconds, levels, values, paths.newest_s, (model,) * count, ((),) * count))
     return out
 
 
-def _reached(table: Table, age: Floats) -> Floats:
-    """Return the table's quantiles; NaN beyond its reach."""
-    z = table.quantiles(age)
-    return np.where((age > table.reach_s())[..., None], np.nan, z)
+def _models(models: Sequence[str], speaker: Ints, seconds: Ints, own: NDArray[np.bool_], follow: Floats) -> tuple[str, ...]:
+    """Return per series the names of who speaks over the horizons, shortest first; the Kalman first where its level is
+    followed."""
+    order = [band for band, _ in BANDS]
+    used = sorted({order.index(band_of(float(s))) for s in seconds})
+    code = speaker[:, used] @ (len(models) ** np.arange(len(used)))
+    code = np.where(own, code, -1) * 2 + (own & (follow >= 0.5))
+    kinds, first, of = np.unique(code, return_index=True, return_inverse=True)
+    told = []
+    for value, s in zip(kinds, first, strict=True):
+        champions = list(dict.fromkeys(models[m] for m in speaker[s, used]))
+        name = "+".join(champions)
+        followed = value % 2 == 1 and "kalman" not in champions
+        told.append("persistence" if not own[s] else f"kalman+{name}" if followed else name)
+    return tuple(np.asarray(told, dtype=object)[of].tolist())
 
 
 def _composed(
-    paths: Mapping[str, Floats], speaker: Sequence[str], coarse: Batch, at_s: Ints
+    paths: Coarse, models: Sequence[str], speaker: Ints, coarse: Batch, at_s: Ints
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the paths of each horizon's speaker at `at_s` [S, H], and [S] whether the speakers know the series.
+    """Return the paths of each series' speakers [S, BANDS] at `at_s` [S, H], and [S] whether the speakers know the series.
 
-    Between grid points the path is interpolated, before the first one from the newest value on. A series without a path of its
-    own takes persistence's.
+    The bands count from the newest interval. Between grid points the path is interpolated, before the first one from the
+    newest value on. A series without a path of its own takes persistence's.
     """
     position = (at_s - coarse.ts[-1]) / coarse.step_s
-    last = carried(coarse.values[:, -day_steps(coarse.step_s) :])[:, -1]
+    order = [band for band, _ in BANDS]
+    band = np.array([order.index(band_of(float(s))) for s in at_s - coarse.ts[-1]])
+    last = paths.restless.last
     out = np.full((len(coarse.names), len(at_s)), np.nan)
-    for model in dict.fromkeys(speaker):
-        columns = np.array([i for i, name in enumerate(speaker) if name == model])
-        out[:, columns] = _interpolated(paths[model], last, position[columns])
+    for b in np.unique(band):
+        columns = np.flatnonzero(band == b)
+        for code in np.unique(speaker[:, b]):
+            mine = np.flatnonzero(speaker[:, b] == code)
+            if models[code] in paths.paths:
+                out[np.ix_(mine, columns)] = _interpolated(paths.paths[models[code]][mine], last[mine], position[columns])
     own = np.asarray(np.isfinite(out).all(axis=1), dtype=np.bool_)
-    if not own.all() and "persistence" in paths:
-        out[~own] = _interpolated(paths["persistence"][~own], last[~own], position)
+    if not own.all() and "persistence" in paths.paths:
+        out[~own] = _interpolated(paths.paths["persistence"][~own], last[~own], position)
     return out, own
 
 
@@ -196,16 +221,20 @@ def _anchored(
     klass: ClassState, base: Floats, paths: Coarse, coarse: Batch, level: Fine | None, scale: Floats, at_s: Ints
 ) -> tuple[Floats, Floats]:
     """Return the path moved by the newest minutes [S, H], and [S] how far (0..1) it follows the level instead."""
-    if level is None:
+    if level is None or klass.voices is None:
         return base, np.zeros(len(base))
-    first = champion_at(klass, 0.0)
-    here, _ = _composed(paths.paths, [first], coarse, np.array([level.at_s]))
+    voices = klass.voices
+    here, _ = _composed(paths, voices.models, voices.speaker[paths.row], coarse, np.array([level.at_s]))
     surprise = np.nan_to_num(level.node - here[:, 0])
-    usual = np.hypot(_usual(klass.tables[first]) * scale, level.noise)
-    size = np.fmax(np.abs(surprise) / usual, paths.surprise)
+    kind = voices.bands.kind[paths.row]
+    usual = np.array([usual_error(table, 0.0) for table in voices.bands.tables])[kind]
+    size = np.fmax(np.abs(surprise) / np.hypot(usual * scale, level.noise), paths.surprise)
     follow = np.clip((size - SURPRISED) / (SURE - SURPRISED), 0.0, 1.0)
     ahead = np.maximum(at_s - level.at_s, 0).astype(np.float64)
-    moved = base + surprise[:, None] * klass.tables[first].damping(ahead)
+    left = np.stack([table.damping(ahead) for table in voices.bands.tables])[kind]
+    moved = base + surprise[:, None] * left
+    if not follow.any():
+        return moved, follow
     course = level.fast.at(ahead, level.node, level.drive) + _yesterdays_move(paths, coarse, at_s, level.at_s)
     weight = follow[:, None] * np.exp(-ahead / SHIFT_LASTS_S)
     return np.where(np.isnan(course), moved, moved + weight * (course - moved)), follow
@@ -224,45 +253,59 @@ def _yesterdays_move(paths: Coarse, coarse: Batch, at_s: Ints, from_s: int) -> F
     return np.nan_to_num(course[:, :-1] - course[:, -1:])
 
 
-def _usual(table: Table) -> float:
-    """Return the usual size of a one-step error in units of the volatility: a 90 % band's half width as a normal's sigma."""
-    low, high = table.levels.index(0.05), table.levels.index(0.95)
-    return max(float(table.z[0, high] - table.z[0, low]) / 3.29, 1e-3)
+def _noise(minutes: Floats) -> Floats:
+    """Return [S] the sigma of a 60 s mean about its neighbours: from the median step of the newest half hour; 0 where there are
+    fewer than ten steps."""
+    change = np.sort(np.abs(np.diff(minutes[:, -NOISE_STEPS:], axis=1)), axis=1)  # NaN sorts last
+    count = (~np.isnan(change)).sum(axis=1)
+    if not change.shape[1]:
+        return np.zeros(len(minutes))
+    rows = np.arange(len(change))
+    middle = 0.5 * (change[rows, np.maximum(count - 1, 0) // 2] + change[rows, np.minimum(count // 2, change.shape[1] - 1)])
+    return np.where(count >= 10, 1.4826 / np.sqrt(2.0) * middle, 0.0)
 
 
-def _scale(coarse: Batch, level: Fine | None) -> Floats:
-    """Return [S] the present volatility; the newest minutes count as one step more."""
-    values = coarse.values[:, -day_steps(coarse.step_s) - 1 :]
-    if level is not None:
-        values = np.concatenate([values, level.node[:, None]], axis=1)
-    return np.asarray(volatility(values, coarse.step_s, np.array([values.shape[1] - 1]))[0], dtype=np.float64)
-
-
-def _surprise(klass: ClassState, batch: Batch) -> Floats:
-    """Return [S] the mean size of the champion's errors about the newest interval, from 15, 30 and 60 min before it."""
-    last = carried(batch.values)[:, -1]
-    sizes = []
+def _surprise(klass: ClassState, batch: Batch, row: Ints) -> Floats:
+    """Return [S] the mean size of the speakers' errors about the newest interval, from 15, 30 and 60 min before it."""
+    voices = klass.voices
+    total, count = np.zeros(len(batch.names)), 0
+    if voices is None:
+        return total
+    last = carried(batch.values[:, -day_steps(batch.step_s) :])[:, -1]
+    kind = voices.bands.kind[row]
     for back in LOOK_BACK:
-        model = champion_at(klass, float(back * batch.step_s))
-        if len(batch.ts) <= back + 2 or model not in klass.tables:
+        ahead = float(back * batch.step_s)
+        if len(batch.ts) <= back + 2:
             continue
         before = restricted(batch, len(batch.ts) - 1 - back)
-        path = _alone(klass, model, before, back)[:, -1]
-        table = klass.tables[model]
-        z = table.quantiles(np.array([float(back * batch.step_s)]))[0]
-        usual = max(float(z[table.levels.index(0.95)] - z[table.levels.index(0.05)]) / 3.29, 1e-3)
-        sizes.append(np.abs(last - path) / (usual * _scale(before, None)))
-    if not sizes:
-        return np.zeros(len(batch.names))
-    return np.asarray(np.nan_to_num(np.mean(sizes, axis=0)), dtype=np.float64)
+        path = _said(klass, row, before, back)
+        usual = np.array([usual_error(table, ahead) for table in voices.bands.tables])[kind]
+        unit = restless(before.values, batch.step_s, week_of(voices, row)).now(None)
+        total += np.nan_to_num(np.abs(last - path) / (usual * unit))
+        count += 1
+    return total / max(count, 1)
+
+
+def _said(klass: ClassState, row: Ints, batch: Batch, steps: int) -> Floats:
+    """Return [S] what the speakers of that horizon say of the value `steps` after the batch; NaN where they say nothing."""
+    voices = klass.voices
+    out = np.full(len(batch.names), np.nan)
+    if voices is None:
+        return out
+    order = [band for band, _ in BANDS]
+    speaker = voices.speaker[row, order.index(band_of(float(steps * batch.step_s)))]
+    for code in np.unique(speaker):
+        mine = np.flatnonzero(speaker == code)
+        out[mine] = _alone(klass, voices.models[code], batch, steps)[mine, -1]
+    return out
 
 
 def _alone(klass: ClassState, model: str, batch: Batch, steps: int) -> Floats:
-    """Return the path of one model or combination."""
-    if model not in COMBINED:
+    """Return the path of one model or combination; NaN where its parts are gone."""
+    if model in klass.fitted:
         return klass.fitted[model].predict(batch, steps)
-    members = [name for name in COMBINED[model] if name in klass.fitted]
-    return combined({name: klass.fitted[name].predict(batch, steps) for name in members})[model]
+    paths = {name: klass.fitted[name].predict(batch, steps) for name in members_of(model, klass.fitted)}
+    return combined(paths).get(model, np.full((len(batch.names), steps), np.nan))
 
 
 def _bridged(own: Floats, tail: Batch, coarse: Batch) -> Floats:
@@ -289,20 +332,22 @@ def _notes(
     follow: Floats,
 ) -> tuple[tuple[str, ...], ...]:
     """Name per series why its forecast is worse than usual."""
-    out = []
-    for s, name in enumerate(coarse.names):
-        notes = []
-        if (age := now_s - int(data_until[s])) > (
-            STALE_S if level is not None and level.newest_s[s] >= 0 else 2.5 * coarse.step_s
-        ):
-            notes.append(f"stale: newest {klass.target} is {age / 60:.0f} min old")
-        if level is None or level.newest_s[s] < now_s - 10 * STALE_S:
+    minutes = np.full(len(own), -1) if level is None else level.newest_s
+    age = now_s - data_until
+    stale = age > np.where(minutes >= 0, STALE_S, 2.5 * coarse.step_s)
+    rough = minutes < now_s - 10 * STALE_S
+    gappy = gap_share > GAPPY
+    usual = ("coarse: no minute data",) if rough.all() else ()
+    out: list[tuple[str, ...]] = [usual] * len(own)
+    for s in np.flatnonzero(stale | gappy | ~own | (follow > 0) | (rough & ~rough.all())):
+        notes = [f"stale: newest {klass.target} is {age[s] / 60:.0f} min old"] if stale[s] else []
+        if rough[s]:
             notes.append("coarse: no minute data")
-        if gap_share[s] > GAPPY:
+        if gappy[s]:
             notes.append(f"gaps: {gap_share[s]:.0%} of the last day missing")
         if not own[s]:
-            notes.append(f"pooled: {klass.points.get(name, 0)} points are too few for a model of its own")
+            notes.append(f"pooled: {klass.points.get(coarse.names[s], 0)} points are too few for a model of its own")
         if follow[s] > 0:
             notes.append(f"shifted: recent errors far above usual, the level is followed ({follow[s]:.0%})")
-        out.append(tuple(notes))
+        out[s] = tuple(notes)
     return tuple(out)

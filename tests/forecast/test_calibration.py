@@ -9,8 +9,19 @@ from numpy.typing import NDArray
 
 from contracts.forecasts import LEVELS, ROW_POWER_LEVELS
 from contracts.ports import Batch
-from forecast.calibration import FEWEST, bands, table, tail_quantiles
+from forecast.calibration import (
+    FEWEST,
+    LEAST_SERIES,
+    LEAST_STRETCH,
+    MOST_STRETCH,
+    bands,
+    calibrated,
+    factors,
+    table,
+    tail_quantiles,
+)
 from forecast.models.persistence import Persistence
+from forecast.restless import restless, restlessness, weekly
 from forecast.rolling import Residuals, roll, volatility
 from tests.forecast.synthetic import daily
 
@@ -109,3 +120,100 @@ def test_volatility_is_positive_and_follows_a_restless_hour() -> None:
     calm, restless = volatility(values, 300, np.array([len(batch.ts) - 13, len(batch.ts) - 1]))
     assert (calm > 0).all()
     assert restless[0] > 5 * calm[0]
+
+
+def two_kinds() -> tuple[Residuals, list[str]]:
+    """Six calm series and six whose scaled errors are three times as wide; the first of the calm ones is twice as wide."""
+    rng = np.random.default_rng(5)
+    errors = rng.normal(0, 1, (500, 3, 12))
+    errors[:, :, 6:] *= 3
+    errors[:, :, 0] *= 2
+    origins = np.arange(500)
+    past = Residuals(
+        model="m",
+        origins=origins,
+        origin_ts=origins * 600,
+        step_s=600,
+        knots=np.array([1, 6, 144]),
+        paths=np.zeros(errors.shape),
+        errors=errors,
+        scale=np.ones((500, 12)),
+    )
+    return past, ["smooth"] * 6 + ["bursty"] * 6
+
+
+def test_each_kind_has_its_own_band_and_few_series_the_pools() -> None:
+    past, kind = two_kinds()
+    found = calibrated(past, kind, LEVELS, until_s=2**40)
+    z = found.quantiles(np.arange(12), np.array([[600.0, 86_400.0]]), np.zeros(12, dtype=np.int64), np.zeros(12))
+    assert z[6, 0, 4] == pytest.approx(3 * 0.674, rel=0.1)
+    assert z[1, 0, 4] == pytest.approx(0.75, rel=0.15)
+    few = calibrated(past, ["smooth"] * (13 - LEAST_SERIES) + ["bursty"] * (LEAST_SERIES - 1), LEVELS, until_s=2**40)
+    assert few.tables[2] is few.tables[0]
+    assert few.kind[-1] == 0
+
+
+def test_a_series_that_misses_more_gets_more_up_to_an_hour_and_none_of_it_at_a_day() -> None:
+    past, kind = two_kinds()
+    found = calibrated(past, kind, LEVELS, until_s=500 * 600)
+    assert (found.stretch >= LEAST_STRETCH).all()
+    assert (found.stretch <= MOST_STRETCH).all()
+    assert (found.stretch[0] > 1.15).all()
+    assert (found.stretch[1:6] < 1.05).all()
+    seconds, of, calm = np.array([[600.0, 3_600.0, 7_200.0, 86_400.0]]), np.zeros(2, dtype=np.int64), np.zeros(2)
+    wide, usual = found.quantiles(np.array([0, 1]), seconds, of, calm)
+    assert (wide[:2, 6] > usual[:2, 6]).all()
+    assert (wide[:2, 0] < usual[:2, 0]).all()
+    np.testing.assert_allclose(wide[2:], usual[2:])
+    np.testing.assert_allclose(wide[:, 2:5], usual[:, 2:5])
+    startled = found.quantiles(np.array([1, 1]), seconds, of, np.array([1.0, 4.0]))
+    assert startled[1, 0, 6] > 2 * startled[0, 0, 6]
+    np.testing.assert_allclose(startled[0, :, 1:6], startled[1, :, 1:6])
+
+
+def test_a_series_own_correction_does_not_know_what_was_not_observed_yet() -> None:
+    past, kind = two_kinds()
+    later = past.errors.copy()
+    later[past.origin_ts[:, None] + past.knots * 600 > 200 * 600] = 1e9
+    honest, poisoned = (calibrated(replace(past, errors=e), kind, LEVELS, until_s=200 * 600) for e in (past.errors, later))
+    np.testing.assert_array_equal(honest.stretch, poisoned.stretch)
+    for clean, dirty in zip(honest.tables, poisoned.tables, strict=True):
+        np.testing.assert_array_equal(clean.z, dirty.z)
+
+
+@given(
+    surprise=arrays(np.float64, 4, elements=st.floats(0, 1e6)), stretch=arrays(np.float64, (4, 4), elements=st.floats(0.8, 3))
+)
+@settings(deadline=None)
+def test_factors_are_finite_and_leave_the_middle_alone(surprise: NDArray[np.float64], stretch: NDArray[np.float64]) -> None:
+    out = factors(stretch, ROW_POWER_LEVELS, surprise)
+    assert (out[:, 2:5] == 1.0).all()
+    assert (out > 0.5).all()
+    assert (out <= 12.0).all()
+
+
+@given(seed=st.integers(0, 50), factor=st.sampled_from([2.0**-7, 2.0**6]))
+@settings(deadline=None, max_examples=20)
+def test_bands_depend_on_neither_order_nor_unit(seed: int, factor: float) -> None:
+    past, kind = two_kinds()
+    order = np.random.default_rng(seed).permutation(12)
+    other = replace(past, errors=past.errors[:, :, order] * factor, scale=past.scale[:, order] * factor)
+    one = calibrated(past, kind, LEVELS, until_s=2**40)
+    two = calibrated(other, [kind[i] for i in order], LEVELS, until_s=2**40)
+    np.testing.assert_allclose(two.stretch, one.stretch[order], rtol=1e-12)
+    np.testing.assert_array_equal(two.kind, one.kind[order])
+    for table_one, table_two in zip(one.tables, two.tables, strict=True):
+        np.testing.assert_allclose(table_two.z, table_one.z, rtol=1e-12)
+
+
+def test_restlessness_remembers_a_week_and_a_tick_reckons_the_same() -> None:
+    batch = daily(9, series=3)
+    values = batch.values.copy()
+    values[0, -400:] = values[0, -401]  # a still day after a week of steps
+    values[1, ::7] = np.nan
+    last = np.array([len(batch.ts) - 1])
+    found = restlessness(values, 300, last)[0]
+    assert found[0] > 3 * volatility(values, 300, last)[0, 0] > 0
+    at_once = restless(values, 300, weekly(values, 300)).now(None)
+    np.testing.assert_allclose(at_once, found, rtol=0.005)  # a gap before the day's first step is not looked across
+    assert (restless(values, 300, np.full(3, np.nan)).now(values[:, -1] + 50.0) > at_once).all()
