@@ -100,7 +100,8 @@ def judged(tmp_path: Path) -> Iterator[History]:
     log, both = Log(), {"target": ["power"] * 2, "kind": ["smooth"] * 2}
     for ago_s, points in ((3_600, 10), (0, 20)):
         at = NOW - timedelta(seconds=ago_s)
-        columns: dict[str, list[Any]] = {"horizon_s": [900] * 2, "model": ["champion", "ridge"], "champion": [True, False], "points": [points] * 2}
+        names: dict[str, list[Any]] = {"model": ["champion", "ridge"], "champion": [True, False]}
+        columns: dict[str, list[Any]] = {"horizon_s": [900] * 2, "points": [points] * 2, **names}
         log.rows("forecast_scores", {"ts": [at] * 2, **both, **columns, "mae": [9.0, 8.0], "coverage_90": [0.9, 0.8]}, at)
     named: dict[str, list[Any]] = {"band": ["short"] * 2, "model": ["ridge"] * 2, "reason": ["kept", "better"]}
     lists: dict[str, list[Any]] = {"models": [["ridge"]] * 2, "ratios": [[0.9]] * 2}
