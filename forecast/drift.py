@@ -124,7 +124,7 @@ class Drift:
             watch = watches[key3]
             watches[key3] = replace(watch, usual_course=_course(watch.course))
             if answered:
-                watches[key3] = replace(watches[key3], total=0.0, since_s=at_s, excess=0.0, seconds=0.0)
+                watches[key3] = _restarted(watches[key3], at_s)
         if answered:
             quiet[target] = at_s + QUIET_S
         alarms = tuple(a for a in self.alarms if a.target != target)
@@ -145,9 +145,12 @@ class Drift:
             own = scaled[(kinds == kind) & ~np.isnan(scaled)]
             if not own.size:
                 continue
-            watch = watches[key] = _step(watch, float(own.mean()), new.ts, new.step_s)
+            watch = _step(watch, float(own.mean()), new.ts, new.step_s)
+            if new.ts < self.quiet_until_s.get(new.target, 0):
+                watch = _restarted(watch, new.ts)
+            watches[key] = watch
             known = any((a.target, a.kind, a.horizon_s) == key for a in alarms)
-            if watch.total > watch.threshold_h() and not known and new.ts >= self.quiet_until_s.get(new.target, 0):
+            if watch.total > watch.threshold_h() and not known:
                 size = watch.excess / watch.seconds
                 alarms.append(
                     Alarm(
@@ -179,8 +182,12 @@ def _step(watch: Watch, raw: float, ts: int, step_s: int) -> Watch:
         past = (hour, 0.0, 0.0)
     out = replace(watch, course=course, spread=spread, hour=(hour, past[1] + x - 1.0, past[2] + 1.0))
     if total <= 0:
-        return replace(out, total=0.0, since_s=ts, excess=0.0, seconds=0.0)
+        return _restarted(out, ts)
     return replace(out, total=total, excess=watch.excess + x * step_s, seconds=watch.seconds + step_s)
+
+
+def _restarted(watch: Watch, ts: int) -> Watch:
+    return replace(watch, total=0.0, since_s=ts, excess=0.0, seconds=0.0)
 
 
 def _course(sums: Floats) -> Floats:
