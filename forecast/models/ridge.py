@@ -72,6 +72,8 @@ class RidgeFitted:
         row = rows_of(self.names, batch)
         ok = (row >= 0) & (observed(tail.values) > 0)
         out = np.full((len(row), steps), np.nan)
+        if not ok.any():
+            return out
         ahead, past = _terms(future(batch, steps), self.harmonics), _terms(tail.ts, self.harmonics)
         chosen = np.flatnonzero(ok)
         for low in range(0, len(chosen), CHUNK):
