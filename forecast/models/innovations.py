@@ -69,7 +69,7 @@ class InnovationsFitted:
         """Return [O, S, steps]: `predict` at each origin (a column) as if nothing after it were known, in one filter run."""
         out = np.full((len(origins), len(batch.names), steps), np.nan)
         row = rows_of(self.names, batch)
-        if not self.names or batch.step_s != self.step_s:
+        if not self.names or not len(batch.ts) or batch.step_s != self.step_s:
             return out
         states = self._states(batch, [int(batch.ts[o]) for o in origins], row)
         for o, origin in enumerate(origins):

@@ -215,7 +215,7 @@ def _moved(rest: Floats, to: Ints, since: Ints) -> Floats:
 def _rows(series: int, columns: int) -> Ints:
     """Return the columns that a regression over `series` series of `columns` uses as origins."""
     most = min(MOST_ROWS, max(MOST_POINTS // max(series, 1), 1))
-    return np.arange(min(max(LAGS), columns - 1), columns, -(-columns // most), dtype=np.int64)
+    return np.arange(min(max(LAGS), max(columns - 1, 0)), columns, max(1, -(-columns // most)), dtype=np.int64)
 
 
 def _no_moments(series: int, knots: int) -> tuple[Floats, Floats]:
