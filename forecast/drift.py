@@ -15,7 +15,7 @@ threshold is set by the spread of x's hourly means: by Wald's approximation for 
 and variance v per hour) a level of h = v ln(1 / RISK) / (2 TOLERATED) is passed by chance once in 1 / RISK excursions, if hours
 are independent. A doubling adds 1 - TOLERATED an hour. Silent for the first day.
 
-Measured with the errors of persistence: autoregressive noise at 300 s raised 1.4 (one series), .3 (three) and no (twenty series)
+Measured with the errors of persistence: autoregressive noise at 300 s raised 1.4 (one series), .3 (three) and no (twenty)
 false alarms a week, and a doubling was seen after 105, 35 and 45 min (median). Real loads change their own restlessness: on the
 development part of ServeGen's m-large 9 alarms in 9.8 days, of sizes 2.3 to 4.6; on its ten largest clients together 3.
 """
