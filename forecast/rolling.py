@@ -11,9 +11,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from contracts.ports import Batch, Fitted
-from forecast.grids import Floats, Ints, carried, day_steps, restricted
+from forecast.grids import Floats, Ints, carried, day_steps, last_seen, restricted
 
 HOUR_S = 3_600
+LOOK_STEPS = 288
+"""columns at a time in which the last value before a gap is looked for"""
 
 
 @runtime_checkable
@@ -72,21 +74,42 @@ def residuals(model: str, paths: Floats, batch: Batch, origins: Sequence[int], k
 
 def volatility(values: Floats, step_s: int, origins: Ints) -> Floats:
     """Return [O, S] how restless each series was up to each origin (a column): half its mean absolute step of the last day,
-    half that of the last hour; never below a tenth of the class's median. Positive and finite."""
-    change = np.abs(np.diff(carried(values), axis=1, prepend=np.nan))
-    seen = ~np.isnan(values) & ~np.isnan(change)
-    total = np.concatenate([np.zeros((len(values), 1)), np.cumsum(np.where(seen, change, 0.0), axis=1)], axis=1)
-    count = np.concatenate([np.zeros((len(values), 1)), np.cumsum(seen, axis=1)], axis=1)
+    half that of the last hour; never below a tenth of the class's median. Positive and finite.
+
+    Reads the day before the first origin up to the last one: one origin costs a day, whatever the history.
+    """
+    day = day_steps(step_s)
+    first = max(0, int(np.min(origins)) + 1 - day)
+    known = _carried_from(values[:, : int(np.max(origins)) + 1], first)
+    change = np.abs(np.diff(known, axis=1))
+    seen = ~np.isnan(values[:, first : first + change.shape[1]]) & ~np.isnan(change)
+    total = np.zeros((len(values), change.shape[1] + 1))
+    count = np.zeros((len(values), change.shape[1] + 1))
+    np.cumsum(np.where(seen, change, 0.0), axis=1, out=total[:, 1:])
+    np.cumsum(seen, axis=1, out=count[:, 1:])
+    end = origins + 1 - first
 
     def mean(steps: int) -> Floats:
-        low = np.maximum(origins + 1 - steps, 0)
-        n = count[:, origins + 1] - count[:, low]
-        return np.where(n > 0, (total[:, origins + 1] - total[:, low]) / np.maximum(n, 1), np.nan)
+        low = np.maximum(end - steps, 0)
+        n = count[:, end] - count[:, low]
+        return np.where(n > 0, (total[:, end] - total[:, low]) / np.maximum(n, 1), np.nan)
 
-    day, hour = mean(day_steps(step_s)), mean(max(1, HOUR_S // step_s))
-    both = np.where(np.isnan(hour), day, 0.5 * day + 0.5 * hour).T
+    slow, fast = mean(day), mean(max(1, HOUR_S // step_s))
+    both = np.where(np.isnan(fast), slow, 0.5 * slow + 0.5 * fast).T
     typical = np.array([np.median(row[row > 0]) if (row > 0).any() else 0.0 for row in both])[:, None]
     return np.maximum(np.where(np.isnan(both), typical, both), np.maximum(0.1 * typical, 1e-9))
+
+
+def _carried_from(values: Floats, first: int) -> Floats:
+    """Return the columns `first - 1` (NaN if there is none) to the last, gaps carried. Looks farther back only for the series
+    that have a gap there, some columns at a time."""
+    before = np.full(len(values), np.nan)
+    end, width = first, 1
+    while end > 0 and (open_ := np.flatnonzero(np.isnan(before))).size:
+        start = max(0, end - width)
+        before[open_] = last_seen(values[open_, start:end])
+        end, width = start, LOOK_STEPS
+    return carried(np.concatenate([before[:, None], values[:, first:]], axis=1))
 
 
 def spread_origins(columns: int, window: int, most: int, day: int) -> list[int]:

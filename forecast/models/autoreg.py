@@ -52,7 +52,7 @@ class AutoRegFitted:
         """Return [O, S, steps]: `predict` at each origin (a column) as if nothing after it were known, in one recursion."""
         row = rows_of(self.names, batch)
         out = np.full((len(origins), len(batch.names), steps), np.nan)
-        if not self.names:
+        if not self.names or not len(batch.ts):
             return out
         depth = max(self.lags)
         tails, ok, drive = [], [], []

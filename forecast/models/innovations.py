@@ -69,7 +69,7 @@ class InnovationsFitted:
         """Return [O, S, steps]: `predict` at each origin (a column) as if nothing after it were known, in one filter run."""
         out = np.full((len(origins), len(batch.names), steps), np.nan)
         row = rows_of(self.names, batch)
-        if not self.names or batch.step_s != self.step_s:
+        if not self.names or not len(batch.ts) or batch.step_s != self.step_s:
             return out
         states = self._states(batch, [int(batch.ts[o]) for o in origins], row)
         for o, origin in enumerate(origins):
@@ -169,7 +169,8 @@ def curves(values: Floats, batch: Batch, harmonics: tuple[int, int]) -> Floats:
     count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
     level = np.where(seen, values, 0.0).sum(axis=1, keepdims=True) / count  # taken off first: a constant series is met exactly
     size = full.shape[1]
-    gram = (seen.astype(np.float64) @ (full[:, :, None] * full[:, None, :]).reshape(len(full), -1)).reshape(-1, size, size)
+    squares = (full[:, :, None] * full[:, None, :]).reshape(len(full), size * size)
+    gram = (seen.astype(np.float64) @ squares).reshape(len(values), size, size)
     right = np.where(seen, values - level, 0.0) @ full
     return np.asarray(np.linalg.solve(gram + stiff, right[:, :, None])[:, 1:, 0], dtype=np.float64)
 

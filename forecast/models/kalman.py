@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.ports import Batch
-from forecast.grids import Floats, carried, clipped, observed, recent, restricted, rows_of
+from forecast.grids import Floats, carried, clipped, observed, recent, restricted, rows_of, sampled
 
 TAU_S = (120.0, 240.0, 600.0)
 """no shorter: on a grid of minutes the drive of a faster node cannot be told from the node"""
@@ -26,6 +26,8 @@ WALK = (0.05, 0.3, 1.0, 3.0)
 NOISE = (0.02, 0.2, 0.5)
 """variance of a 300 s mean's error, in the same units"""
 FIT_STEPS = 288
+MOST_SERIES = 256
+"""whose likelihood chooses tau, walk and noise; the variance is each series' own"""
 OUT_OF_FAMILY = 6.6
 LEAD = 1.5
 """how much farther than the node the drive has moved in a jump. On simulated steps of 4 K the 15 min error over the first
@@ -98,7 +100,7 @@ class KalmanNode:
     min_points = 12
 
     def fit(self, batch: Batch) -> KalmanFitted:
-        """Choose tau, walk and noise by the likelihood of the newest 288 steps of all series together."""
+        """Choose tau, walk and noise by the likelihood of the newest 288 steps of all series (of 256 in larger classes)."""
         tail = recent(batch, FIT_STEPS)
         known = observed(tail.values) >= self.min_points
         values = tail.values[known]
@@ -108,7 +110,8 @@ class KalmanNode:
         if not names:
             return KalmanFitted(names=names, variance=variance, tau_s=TAU_S[1], walk=1.0, noise=0.2)
         tau, walk, noise = (np.array(column)[:, None] for column in zip(*grid, strict=True))
-        loglik = run_filter(values, tail.step_s, variance[None, :], tau, walk, noise).loglik
+        some = sampled(names, MOST_SERIES) if len(names) > MOST_SERIES else np.arange(len(names))
+        loglik = run_filter(values[some], tail.step_s, variance[None, some], tau, walk, noise).loglik
         best = grid[int(np.argmax(loglik.sum(axis=1)))]
         return KalmanFitted(names=names, variance=variance, tau_s=best[0], walk=best[1], noise=best[2])
 
@@ -118,12 +121,17 @@ def step_variance(values: Floats, step_s: int) -> Floats:
 
     A series that never moves takes a millionth of its level, or of the class's.
     """
-    change = np.abs(np.diff(carried(values), axis=1))
-    seen = ~np.isnan(values[:, 1:]) & ~np.isnan(change)
-    typical = np.array([np.median(c[s]) if s.any() else np.nan for c, s in zip(change, seen, strict=True)])
-    mean = np.array([np.mean(c[s]) if s.any() else np.nan for c, s in zip(change, seen, strict=True)])
+    whole = carried(values)
+    change = np.abs(np.diff(whole, axis=1))
+    change[np.isnan(values[:, 1:])] = np.nan
+    count = observed(change)
+    order = np.sort(change, axis=1)  # NaN sorts last
+    typical = np.full(len(values), np.nan)
+    some = np.flatnonzero(count)
+    typical[some] = 0.5 * (order[some, (count[some] - 1) // 2] + order[some, count[some] // 2])
+    mean = np.where(count > 0, np.nansum(change, axis=1) / np.maximum(count, 1), np.nan)
     spread = np.where(typical > 0, 1.4826 * typical, 1.2533 * mean)
-    floor = 1e-6 * np.maximum(np.abs(np.nan_to_num(carried(values)[:, -1])), 1e-6) if values.shape[1] else np.ones(len(values))
+    floor = 1e-6 * np.maximum(np.abs(np.nan_to_num(whole[:, -1])), 1e-6) if values.shape[1] else np.ones(len(values))
     return np.square(np.fmax(spread, floor)) * max(300.0 / step_s, 1e-3)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.ports import Batch
-from forecast.grids import Floats, carried, day_steps
+from forecast.grids import Floats, day_steps, last_seen
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,7 @@ class PersistenceFitted:
 
     def predict(self, batch: Batch, steps: int) -> Floats:
         """Return [S, steps] the newest value of the last day; NaN where there is none."""
-        last = carried(batch.values[:, -day_steps(batch.step_s) :])
-        level = last[:, -1] if last.shape[1] else np.full(len(batch.names), np.nan)
+        level = last_seen(batch.values[:, -day_steps(batch.step_s) :])
         return np.repeat(level[:, None], steps, axis=1)
 
 

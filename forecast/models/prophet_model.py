@@ -39,8 +39,10 @@ class ProphetFitted:
     def predict(self, batch: Batch, steps: int) -> Floats:
         """Return [S, steps] read off the kept path; NaN past its end (nine days) and for series that were not fitted."""
         row = rows_of(self.names, batch)
-        at = future(batch, steps)
         out = np.full((len(batch.names), steps), np.nan)
+        if not len(batch.ts):
+            return out
+        at = future(batch, steps)
         for s, r in enumerate(row):
             if r >= 0:
                 out[s] = np.interp(at, self.ts, self.path[r], left=np.nan, right=np.nan)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.ports import Batch
-from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, span_s
+from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, span_s, taken
 
 LOOK_BACK = 3
 """seasons tried before the model has no opinion: a gap yesterday is bridged by the day before"""
@@ -29,11 +29,10 @@ class SeasonalNaiveFitted:
         ahead = np.arange(1, steps + 1)
         for season in seasons:
             back = -(-ahead // season) * season  # whole seasons, so that the source lies in the past
-            source = columns - 1 + ahead - back
-            known = source >= 0
-            value = np.full_like(out, np.nan)
-            value[:, known] = batch.values[:, source[known]]
+            value = taken(batch.values, columns - 1 + ahead - back)
             out = np.where(np.isnan(out), value, out)
+            if not np.isnan(out).any():
+                break
         return out
 
 

@@ -1,6 +1,7 @@
 """The contract of every forecaster in the registry, and one known answer each."""
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,82 @@ def test_no_series_at_all_is_no_error(name: str) -> None:
     batch = daily(1)
     out = paths(name, replace(batch, names=(), values=batch.values[:0]))
     assert out.shape == (0, 12)
+
+
+def all_gaps(batch: Batch) -> Batch:
+    return replace(batch, values=np.full_like(batch.values, np.nan))
+
+
+def two_points(batch: Batch) -> Batch:
+    values = np.full_like(batch.values, np.nan)
+    values[:, [-40, -3]] = batch.values[:, [-40, -3]]
+    return replace(batch, values=values)
+
+
+def no_columns(batch: Batch) -> Batch:
+    return replace(batch, ts=batch.ts[:0], values=batch.values[:, :0])
+
+
+def one_series(batch: Batch) -> Batch:
+    return replace(batch, names=batch.names[:1], values=batch.values[:1])
+
+
+def dead_for_days(batch: Batch) -> Batch:
+    values = batch.values.copy()
+    values[:, -3 * 288 :] = np.nan
+    return replace(batch, values=values)
+
+
+def zeros_but_one(batch: Batch) -> Batch:
+    values = np.zeros_like(batch.values)
+    values[:, 500] = 1.0
+    return replace(batch, values=values)
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("bad", [all_gaps, two_points, one_series, dead_for_days, zeros_but_one])
+def test_a_bad_batch_gives_a_path_or_no_opinion(name: str, bad: Callable[[Batch], Batch]) -> None:
+    """No error, no warning (they are errors here), nothing infinite; without a point no opinion, and no opinion in parts."""
+    batch = bad(daily(4, target="load", level=10.0))
+    out = paths(name, batch)
+    assert out.shape == (len(batch.names), 12)
+    assert not np.isinf(out).any()
+    assert (np.isnan(out).all(axis=1) | np.isfinite(out).all(axis=1)).all()
+    assert np.isnan(out[np.isnan(batch.values).all(axis=1)]).all()
+    assert (np.nan_to_num(out) >= 0).all()
+    assert (np.nan_to_num(out) < 20).all()
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_model_that_was_fitted_on_whole_history_bears_a_bad_batch(name: str) -> None:
+    batch = daily(4, target="load", level=10.0)
+    fitted = make(name).fit(batch)
+    for bad in (all_gaps, two_points, one_series, dead_for_days, zeros_but_one):
+        given = bad(batch)
+        out = fitted.predict(given, 12)
+        assert out.shape == (len(given.names), 12), bad.__name__
+        assert not np.isinf(out).any(), bad.__name__
+        assert (np.nan_to_num(out) < 100).all(), bad.__name__
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_no_interval_at_all_gives_no_opinion(name: str) -> None:
+    batch = daily(1)
+    out = make(name).fit(no_columns(batch)).predict(no_columns(batch), 12)
+    assert out.shape == (3, 12)
+    assert np.isnan(out).all()
+    assert np.isnan(make(name).fit(batch).predict(no_columns(batch), 12)).all()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_single_precision_gives_nearly_the_same_path(name: str) -> None:
+    """Thousands of series are kept so."""
+    batch = daily(4, target="load", level=10.0)
+    holed = batch.values.copy()
+    holed[0, 700:740] = np.nan
+    batch = replace(batch, values=holed)
+    single = replace(batch, values=np.asarray(holed, dtype=np.float32))
+    np.testing.assert_allclose(paths(name, single, 288), paths(name, batch, 288), rtol=2e-3)
 
 
 @pytest.mark.parametrize("name", HERE)
