@@ -23,8 +23,8 @@ from forecast.backtest_report import CHAMPION, Report, made
 from forecast.backtest_series import Table, known_at, outcomes, tabled
 from forecast.backtest_tasks import TEST, Part, Plan, plan, run
 from forecast.calibration import bands, table
-from forecast.champion import BANDS, TRAILING_S, Band, Choice, band_of, choose, eligible, ratios
-from forecast.grids import WEEK_S, Floats
+from forecast.champion import BANDS, NAIVE, TRAILING_S, Band, Choice, band_of, choose, eligible, ratios
+from forecast.grids import WEEK_S, Floats, Ints
 from forecast.rolling import Residuals, residuals
 from forecast.scores import Score, score, seasonal_scale
 from forecast.state import combined
@@ -144,7 +144,7 @@ def rolled_of(given: Plan, parts: Sequence[Part]) -> Rolled:
     )
 
 
-def at_knots(past: Residuals, knots: Sequence[int]) -> Residuals:
+def at_knots(past: Residuals, knots: Sequence[int] | Ints) -> Residuals:
     """Return the errors at these horizons (steps ahead) only."""
     at = np.flatnonzero(np.isin(past.knots, knots))
     return replace(past, knots=past.knots[at], paths=past.paths[:, at], errors=past.errors[:, at])
@@ -241,7 +241,7 @@ def _quantiles(past: Residuals, batch: Batch, first_test: int) -> Floats:
 
 def _scores(model: str, label: str, k: int, past: Residuals, quantiles: Floats, rolled: Rolled, scale: Floats) -> list[Score]:
     scored = past.origins >= rolled.first_test
-    naive = {name: rolled.pasts[name].paths[scored, k] for name in ("persistence", "seasonal_naive")}
+    naive = {name: at_knots(rolled.pasts[name], past.knots[[k]]).paths[scored, 0] for name in NAIVE}
     path = past.paths[scored, k]
     ahead = past.origins[scored] + past.knots[k]
     columns = len(rolled.batch.ts)
