@@ -131,6 +131,35 @@ def made(
     )
 
 
+def figure(report: Report, model: str, horizon: str) -> Overall:
+    """Return a model's figures at a horizon over all series. Raises KeyError where it was not scored."""
+    for one in report.overall:
+        if (one.model, one.horizon) == (model, horizon):
+            return one
+    raise KeyError(f"{model} at {horizon} was not scored")
+
+
+def verdict(report: Report, horizon: str) -> str:
+    """Say in words who is better at a horizon: the champion, or a naive model; the first table of a report shows it."""
+    champion = figure(report, CHAMPION, horizon)
+    ratios = {"persistence": champion.vs_persistence, "seasonal-naive": champion.vs_seasonal}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    if not known:
+        return "nothing to compare"
+    wins = " and ".join(name for name, ratio in known.items() if ratio > 1)
+    if wins:
+        return f"naive wins: {wins}"
+    equal = " and ".join(name for name, ratio in known.items() if ratio == 1)
+    return f"no better than {equal}" if equal else "champion wins"
+
+
+def worst_days(report: Report, horizon: str, most: int) -> list[Day]:
+    """Return the days with the least coverage at a horizon, but those with less than half the usual number of forecasts."""
+    of = [day for day in report.days if day.horizon == horizon]
+    usual = float(np.median([day.points for day in of])) if of else 0.0
+    return [day for day in of if 2 * day.points >= usual][:most]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """The champion at one horizon over the scored origins."""

@@ -206,6 +206,12 @@ def days(
     return sorted(out, key=lambda one: (one.coverage_90, one.day))
 
 
+def opposite(levels: Sequence[float], i: int) -> int:
+    """Return the index of the level as far above the median as level `i` is below it; of the highest where there is none."""
+    near = min(range(len(levels)), key=lambda j: abs(levels[j] - (1 - levels[i])))
+    return near if levels[near] > 0.5 else len(levels) - 1
+
+
 def _overall(group: Sequence[Score]) -> Overall:
     banded = [s for s in group if s.banded and s.below_99 is not None]
     worst = min(banded, key=lambda s: s.below_99 or 0.0, default=None)
