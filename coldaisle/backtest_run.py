@@ -77,7 +77,7 @@ def backtested(plan: Plan, workers: int, console: Console) -> Result:
         except BrokenProcessPool:
             raise ColdaisleError("a worker died (out of memory?): try fewer --workers, or fewer series") from None
         progress.update(task, description="scores")
-    return join(plan, parts)
+        return join(plan, parts)
 
 
 @contextmanager

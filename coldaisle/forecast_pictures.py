@@ -36,7 +36,7 @@ LIGHT = {
 """CSS variable of the page -> colour; told apart without red and green"""
 HORIZONS = (("accent", "o"), ("second", "s"), ("third", "^"), ("fourth", "D"), ("muted", "v"))
 """colour and mark of the horizons, in their order"""
-WIDTH_IN = 5.2
+WIDTH_IN = 4.6
 DPI = 200
 FONT: dict[Any, Any] = {"font.size": 10.5, "svg.fonttype": "none", "svg.hashsalt": "coldaisle", "axes.unicode_minus": True}
 HOUR_S = 3_600.0
@@ -67,14 +67,16 @@ def fan_figure(fan: Fan, height_in: float = 3.1) -> Figure:
     for i in range(middle):
         low, high = fan.values[:, i], fan.values[:, opposite(fan.levels, i)]
         ax.fill_between(fan.at_s, low, high, color=LIGHT["accent"], alpha=0.16, linewidth=0)
-    ax.plot(fan.at_s, fan.values[:, middle], color=LIGHT["accent"], linewidth=1.6, label="median; bands 50, 90, 98 %")
-    ax.plot(fan.past_s, fan.past, color=LIGHT["ink"], linewidth=1.1, label="measured")
-    if len(fan.came):
-        ax.plot(fan.came_s, fan.came, color=LIGHT["ink"], linewidth=0, marker=".", markersize=3.2, label="came later")
-    if len(fan.past_s) and len(fan.at_s):
+    ax.plot(fan.at_s, fan.values[:, middle], color=LIGHT["accent"], linewidth=1.6, label="median and bands")
+    if len(fan.past):
+        ax.plot(fan.past_s, fan.past, color=LIGHT["ink"], linewidth=1.1, label="measured")
         ax.axvline(0.0, color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)))
+    if len(fan.came):
+        ax.plot(fan.came_s, fan.came, color=LIGHT["ink"], linewidth=0, marker=".", markersize=3.2, label="what came")
+    _cut(ax, fan)
     _hours(ax, fan.axis)
     ax.set_ylabel(fan.unit)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
     _legend(ax)
     return figure
 
@@ -110,7 +112,9 @@ def skill_figure(
     rows = np.arange(len(models))[::-1]
     for (colour, mark), horizon, ratio in zip(_cycle(len(horizons)), horizons, ratios, strict=True):
         x = np.array([np.nan if r is None else r for r in ratio])
-        ax.plot(np.minimum(x, most), rows, color=LIGHT[colour], marker=mark, markersize=5, linewidth=0, label=horizon)
+        ax.plot(
+            np.where(x <= most, x, np.nan), rows, color=LIGHT[colour], marker=mark, markersize=5, linewidth=0, label=horizon
+        )
         far = x > most
         ax.plot(np.full(int(far.sum()), most), rows[far], color=LIGHT[colour], marker=">", markersize=7, linewidth=0)
     ax.axvline(1.0, color=LIGHT["ink"], linewidth=1.0)
@@ -121,7 +125,7 @@ def skill_figure(
         label.set_fontweight("bold" if name == "champion" else "normal")
     ax.set_ylim(-0.7, len(models) - 0.3)
     ax.set_xlim(None, most + 0.06)
-    ax.set_xlabel(f"mean absolute error / that of {against}" + (f" (> : beyond {most:g})"))
+    ax.set_xlabel(f"error / that of {against}")
     _legend(ax, columns=len(horizons))
     return figure
 
@@ -171,6 +175,25 @@ def _legend(ax: Axes, where: str = "outside", columns: int = 3) -> None:
     legend = ax.legend(frameon=False, fontsize=9, ncols=columns, handlelength=1.4, columnspacing=1.2, borderpad=0.2, **box)
     for text in legend.get_texts():
         text.set_color(LIGHT["muted"])
+
+
+def _cut(ax: Axes, fan: Fan) -> None:
+    """Leave the widest band out of sight where it would press all else to the ground, and say how far it goes."""
+    inner = fan.values[:, 1:-1] if len(fan.levels) > 4 else fan.values
+    seen = np.concatenate([inner.ravel(), fan.past, fan.came])
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    margin = 0.25 * (high - low or abs(high) or 1.0)
+    least, most = float(fan.values.min()), float(fan.values.max())
+    said = []
+    if most > high + 2 * margin:
+        ax.set_ylim(top=high + margin)
+        said.append(f"up to {most:,.4g}")
+    if least < low - 2 * margin:
+        ax.set_ylim(bottom=low - margin)
+        said.append(f"down to {least:,.4g}")
+    if said:
+        text = f"widest band {', '.join(said)}"
+        ax.text(0.02, 0.97, text, transform=ax.transAxes, va="top", fontsize=9, color=LIGHT["muted"])
 
 
 def _hours(ax: Axes, label: str) -> None:

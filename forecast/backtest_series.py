@@ -130,7 +130,7 @@ def _step_s(rows: pl.DataFrame) -> int:
 
 
 def _told(rows: pl.DataFrame, target: str, step_s: int) -> tuple[pl.DataFrame, tuple[tuple[str, str], ...]]:
-    """Return the rows without those whose time lies years from all others, and (series, what was wrong with its rows)."""
+    """Return the rows without those years (of 5 min steps) from all others, and (series, what was wrong with its rows)."""
     least, most = bounds_of(target)
     value, us = pl.col("value"), pl.col("us")
     near = (us - pl.lit(int(rows["us"].median()))).abs() < MOST_STEPS // 2 * step_s * 1_000_000  # type: ignore[arg-type]
@@ -142,8 +142,8 @@ def _told(rows: pl.DataFrame, target: str, step_s: int) -> tuple[pl.DataFrame, t
         (value.is_finite() & ((value < least) | (value > most))).sum().alias("outside"),
     )
     words: Mapping[str, str] = {
-        "far": "times: {} rows years from all others, left out",
-        "backwards": "times: {} steps backwards, put in order",
+        "far": "times: {} rows far from all others, left out",
+        "backwards": "times: {} rows earlier than the row before, put in order",
         "repeated": "repeated: {} times given twice, averaged (local time without offset? a clock set back?)",
         "infinite": "infinite: {} readings masked",
         "outside": f"out of range: {{}} readings not within {least:.6g} to {most:.6g}",

@@ -63,12 +63,16 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One quantile level of one model at one horizon: the share of outcomes at or below it, over all series."""
+    """One quantile level of one model at one horizon, over all series. Of a quantile of level p at most p of the outcomes lie
+    below and at least p at or below; the two differ where outcomes are the bound itself, as of a load that is zero."""
 
     model: str
     horizon: str
     level: float
+    below: float | None
+    at_or_below: float | None
     share: float | None
+    """what lies between the two and nearest to the level: the level itself where the quantile keeps its word"""
     points: int
 
 
@@ -150,14 +154,18 @@ def overall(scores: Sequence[Score]) -> tuple[Overall, ...]:
 
 
 def reliability(model: str, horizon: str, actual: Floats, quantiles: Floats, levels: Sequence[float]) -> list[Level]:
-    """Return, per level, the share of `actual` [N, S] at or below its quantile [N, S, L]."""
+    """Return, per level, the share of `actual` [N, S] below its quantile [N, S, L], and at or below it."""
     banded = ~np.isnan(actual) & ~np.isnan(quantiles).any(axis=2)
-    points = int(banded.sum())
-    below = [float((actual <= quantiles[:, :, i])[banded].mean()) if points else None for i in range(len(levels))]
-    return [
-        Level(model=model, horizon=horizon, level=level, share=share, points=points)
-        for level, share in zip(levels, below, strict=True)
-    ]
+    came, said = actual[banded], quantiles[banded]
+    out = []
+    for i, level in enumerate(levels):
+        low = float((came < said[:, i]).mean()) if came.size else None
+        high = float((came <= said[:, i]).mean()) if came.size else None
+        share = None if low is None or high is None else min(max(level, low), high)
+        out.append(
+            Level(model=model, horizon=horizon, level=level, below=low, at_or_below=high, share=share, points=int(came.size))
+        )
+    return out
 
 
 def days(
