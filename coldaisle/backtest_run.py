@@ -69,7 +69,8 @@ def backtested(plan: Plan, workers: int, console: Console) -> Result:
         _pool(plan, min(workers, len(plan.tasks)), Path(folder)) as pool,
     ):
         task = progress.add_task("days x models", total=len(plan.tasks))
-        waiting: list[Future[Part]] = [pool.submit(_run, one) for one in plan.tasks]
+        with _ctrl_c_later():
+            waiting: list[Future[Part]] = [pool.submit(_run, one) for one in plan.tasks]
         try:
             for done in as_completed(waiting):
                 parts.append(done.result())
@@ -114,6 +115,16 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back while workers are started. They inherit that, and so leave the answer to their parent for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end(children: list[BaseProcess]) -> None:
     for child in children:
         child.terminate()
@@ -124,9 +135,8 @@ def _end(children: list[BaseProcess]) -> None:
 
 
 def _begin(bare: Batch, file: str) -> None:
-    """Begin a worker: Ctrl-C is the parent's to answer, and a worker whose parent died ends too."""
+    """Begin a worker: it reads the table, and ends when its parent has died."""
     global _batch
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_outlived, args=(parent,), daemon=True).start()

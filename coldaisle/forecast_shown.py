@@ -101,7 +101,7 @@ def tables(found: Found, width: int) -> list[str | Table]:
         table.add_row(
             f"{row.valid_at:%m-%d %H:%M}", _ahead(row.valid_at - head.issued_at), *cells, _bar(found, row, low, high, columns)
         )
-    return [*said, table]
+    return [*said, table, "bands: - 98 %, = 90 %, # 50 %, | median"]
 
 
 def json_lines(found: Found) -> str:
