@@ -30,7 +30,6 @@ from forecast.backtest_tasks import Part, Plan, Task, run
 TASKS_EACH = 4
 """a plan with fewer tasks than this per worker is dealt finer, so that none waits long for the last"""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-GRACE_S = 5.0
 
 _batch: Batch | None = None
 """in a worker: the table of its tasks"""
@@ -94,8 +93,10 @@ def _pool(plan: Plan, workers: int, folder: Path) -> Iterator[ProcessPoolExecuto
         try:
             yield pool
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end([child for child in multiprocessing.active_children() if child not in before])
+            for child in multiprocessing.active_children():
+                if child not in before:
+                    child.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
         pool.shutdown()
 
@@ -117,21 +118,21 @@ def _single_threaded() -> Iterator[None]:
 
 @contextmanager
 def _ctrl_c_later() -> Iterator[None]:
-    """Hold Ctrl-C back while workers are started. They inherit that, and so leave the answer to their parent for good."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    """Hold Ctrl-C back while workers are started: half a start leaves half a worker.
+
+    They inherit that the signal is blocked, and so leave the answer to their parent for good. The handler is needed beside it,
+    since any thread may get the signal.
+    """
+    came: list[int] = []
+    answer = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end(children: list[BaseProcess]) -> None:
-    for child in children:
-        child.terminate()
-    for child in children:
-        child.join(GRACE_S)
-        if child.is_alive():
-            child.kill()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, answer)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _begin(bare: Batch, file: str) -> None:

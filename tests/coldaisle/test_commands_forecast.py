@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -209,10 +209,9 @@ class Recorded:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.history.client.HttpHistory", Recorded)
     monkeypatch.setattr("ingest.history.client.find_owner", lambda _: ("", ""))
-    return
 
 
 @pytest.mark.usefixtures("recorded")

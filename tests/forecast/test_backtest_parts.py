@@ -42,7 +42,8 @@ def batch(days: float = 7) -> Batch:
 
 def planned(given: Batch, **options: Any) -> Plan:
     table = Table(batch=given, left_out=(), notes=())
-    return plan(table, HORIZONS, **{"models": MODELS, "test": 0.5, "origins_per_day": 6} | options)
+    usual: dict[str, Any] = {"models": MODELS, "test": 0.5, "origins_per_day": 6}
+    return plan(table, HORIZONS, **(usual | options))
 
 
 def done(given: Plan) -> Result:
@@ -114,7 +115,7 @@ def test_the_reports_figures_come_from_the_kept_arrays(whole: Result) -> None:
 
 
 def test_a_model_that_fails_costs_only_itself(whole: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORECASTERS, "broken", f"{__name__}:Broken")  # type: ignore[misc]
+    monkeypatch.setitem(FORECASTERS, "broken", f"{__name__}:Broken")
     found = done(planned(batch(), models=(*MODELS, "broken")))
     assert {(model, why) for model, _, why in found.report.failed} == {("broken", "ArithmeticError: singular, with 3 series")}
     assert len(found.report.failed) == len(found.plan.tasks)

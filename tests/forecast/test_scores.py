@@ -13,8 +13,10 @@ DAY_S = 86_400
 
 
 def scored(series: str, **figures: Any) -> Score:
-    empty = dict.fromkeys(("mase", "pinball_99", "coverage_90", "coverage_98", "below_99", "vs_persistence", "vs_seasonal"))
-    return Score(**{"model": "m", "horizon": "1h", "series": series, "points": 10} | empty | figures)
+    empty: dict[str, Any] = dict.fromkeys(
+        ("mase", "pinball_99", "coverage_90", "coverage_98", "below_99", "vs_persistence", "vs_seasonal")
+    )
+    return Score(model="m", horizon="1h", series=series, points=10, **(empty | figures))
 
 
 def test_a_ratio_is_the_mean_over_series_over_the_mean_over_series() -> None:
