@@ -48,9 +48,8 @@ def tabled(frame: pl.DataFrame, target: str, *, step_s: int | None = None, cutof
     Raises InputError where columns are missing, are of the wrong kind, or no series has four days between its ends.
     """
     if frame.is_empty() or not {"ts", "series", "value"} <= set(frame.columns):
-        raise InputError(
-            f"series: columns {', '.join(frame.columns) or 'none'}, {frame.height} rows; give ts, series and value"
-        )
+        columns = ", ".join(frame.columns) or "none"
+        raise InputError(f"series: columns {columns}, {frame.height} rows; give rows with ts, series and value")
     rows = _rows(frame, cutoff)
     if rows.is_empty():
         raise InputError(f"series: no row has a time and a series{f' at or before {cutoff}' if cutoff else ''}")

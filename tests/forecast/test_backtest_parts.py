@@ -186,7 +186,7 @@ def test_a_clock_that_is_set_back_is_named() -> None:
     [
         (pl.DataFrame(), "columns none, 0 rows"),
         (pl.DataFrame({"ts": ["soon"], "series": ["a"], "value": [1.0]}), "'soon' is no time"),
-        (pl.DataFrame({"ts": ["2026-07-15T00:00"], "series": ["a"], "value": ["x"]}), "value must be numbers"),
+        (pl.DataFrame({"ts": ["2026-07-15T00:00:00"], "series": ["a"], "value": ["x"]}), "value must be numbers"),
         (pl.DataFrame({"ts": ["2026-07-15T00:00:00"], "series": ["a"], "value": [1.0]}), "one point per series"),
         (pl.DataFrame({"ts": [None], "series": ["a"], "value": [1.0]}), "no row has a time"),
         (
