@@ -93,9 +93,9 @@ def tables(found: Found, width: int) -> list[str | Table]:
         table.add_column(column, justify="right", no_wrap=True)
     low, high = min(row.values[0] for row in rows), max(row.values[-1] for row in rows)
     form = _form(low, high)
-    taken = 24 + sum(max(len(form.format(high)), len(form.format(low)), 5) + 2 for _ in found.levels)
+    taken = 30 + sum(max(len(form.format(high)), len(form.format(low)), 5) + 3 for _ in found.levels)  # with the gaps between
     columns = max(LEAST_BAR, min(60, width - taken))
-    table.add_column(f"{form.format(low)} to {form.format(high)}", no_wrap=True, min_width=LEAST_BAR)
+    table.add_column(f"{form.format(low)} to {form.format(high)}", no_wrap=True, width=columns)
     for row in rows:
         cells = [form.format(value) for value in row.values]
         table.add_row(

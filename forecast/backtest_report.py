@@ -31,6 +31,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     errors: Mapping[str, float]
     """model -> mean absolute error as a ratio to persistence, at that time"""
+    kind: str = ""
+    """of the series that it is about; empty = all"""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
