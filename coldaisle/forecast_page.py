@@ -207,7 +207,8 @@ def _choices(r: Report) -> str:
         best = ", ".join(f"{name} {ratio:.3f}" for name, ratio in errors[:4])
         rows.append(
             f'<tr><th scope="row">{one.at:%Y-%m-%d %H:%M}</th>'
-            f"{words(f'{one.band} {one.kind}'.strip(), one.model, one.previous or '-', one.reason)}{words(best, kind='words')}</tr>"
+            + words(f"{one.band} {one.kind}".strip(), one.model, one.previous or "-", one.reason)
+            + f"{words(best, kind='words')}</tr>"
         )
     if not r.choices:
         return card("Who was chosen", '<p class="note">No errors were known yet: persistence spoke.</p>')

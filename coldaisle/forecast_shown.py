@@ -94,14 +94,15 @@ def tables(found: Found, width: int) -> list[str | Table]:
     low, high = min(row.values[0] for row in rows), max(row.values[-1] for row in rows)
     form = _form(low, high)
     taken = 30 + sum(max(len(form.format(high)), len(form.format(low)), 5) + 3 for _ in found.levels)  # with the gaps between
-    columns = max(LEAST_BAR, min(60, width - taken))
-    table.add_column(f"{form.format(low)} to {form.format(high)}", no_wrap=True, width=columns)
+    columns = min(60, width - taken)
+    drawn = columns >= LEAST_BAR  # a narrow terminal has room for the figures only
+    if drawn:
+        table.add_column(f"{form.format(low)} to {form.format(high)}", no_wrap=True, width=columns)
     for row in rows:
         cells = [form.format(value) for value in row.values]
-        table.add_row(
-            f"{row.valid_at:%m-%d %H:%M}", _ahead(row.valid_at - head.issued_at), *cells, _bar(found, row, low, high, columns)
-        )
-    return [*said, table, "bands: - 98 %, = 90 %, # 50 %, | median"]
+        bar = [_bar(found, row, low, high, columns)] if drawn else []
+        table.add_row(f"{row.valid_at:%m-%d %H:%M}", _ahead(row.valid_at - head.issued_at), *cells, *bar)
+    return [*said, table, *(["bands: - 98 %, = 90 %, # 50 %, | median"] if drawn else [])]
 
 
 def json_lines(found: Found) -> str:
