@@ -1,8 +1,11 @@
-"""Rolling-origin backtest of every model over a long frame; a pure function, honest in time.
+"""Rolling-origin backtest of every model over a long frame; pure functions, honest in time.
 
 Models are fitted once a day on what was known then, and forecast from origins spread over the next day. Bands at an origin come
 from the errors of the trailing week whose outcome had been observed by then; the champions of a day are chosen on the week
-before it. No function here sees a column after its origin: batches are cut before a model gets them.
+before it. No function here sees a column after its origin: the table is cut before it is cleaned and before a model gets it.
+
+`plan` makes tasks, `run` does one of them (a day's fits and paths: what takes the time), `join` chooses, bands and scores.
+Tasks know nothing of one another: they may run anywhere, in any order. Series stay together, since models and bands pool them.
 """
 
 import time
@@ -10,41 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import msgspec
 import numpy as np
 import polars as pl
 
-from contracts.errors import InputError
 from contracts.forecasts import LEVELS
-from contracts.ports import Batch, Forecaster
-from contracts.registry import FORECASTERS, installed, load
-from forecast.batches import to_batch
+from contracts.ports import Batch
+from contracts.registry import FORECASTERS, installed
+from forecast.backtest_report import Report, made
+from forecast.backtest_series import Table, known_at, outcomes, tabled
+from forecast.backtest_tasks import TEST, Part, Plan, plan, run
 from forecast.calibration import Calibrated, bands, calibrated, usual_error
-from forecast.champion import NAIVE, TRAILING_S, Band, Choice
-from forecast.grids import DAY_S, WEEK_S, Floats, day_steps, restricted
+from forecast.champion import NAIVE, TRAILING_S, Choice
+from forecast.grids import WEEK_S, Floats, Ints, restricted
 from forecast.kinds import kinds
-from forecast.rolling import HOUR_S, Residuals, residuals, roll
+from forecast.rolling import HOUR_S, Residuals, residuals
 from forecast.scores import Score, score, seasonal_scale
 from forecast.state import combined
 from forecast.voices import CHAMPION, Verdict, in_restlessness, judge, spoken, verdict_of
-
-WARM_UP = 0.3
-"""share of the history before the first origin: its errors are the first to calibrate with"""
-TEST = 0.5
-"""share of the history before the first scored origin"""
-FEWEST_DAYS = 4
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backtest found. `fit_s`, `predict_s`: seconds spent, all models together."""
-
-    scores: tuple[Score, ...]
-    selected: dict[Band, str]
-    """band of horizons -> the champion at the end"""
-    fit_s: float
-    predict_s: float
-    origins: int
-    """scored origins"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +37,26 @@ class Rolled:
     """Every model's errors over the same origins, and the choices made day by day."""
 
     batch: Batch
+    """its values are the outcomes, as believed when they came"""
     first_test: int
     """column of the first scored origin"""
     pasts: Mapping[str, Residuals]
     choices: Sequence[Choice]
     fit_s: float
     predict_s: float
+    failed: Sequence[tuple[str, int, str]] = ()
+    """(model, time of the fit in s, why)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The report, and the arrays that its figures were made from."""
+
+    report: Report
+    plan: Plan
+    rolled: Rolled
+    quantiles: Mapping[str, Floats]
+    """model -> [O, K, S, L]; NaN before the first scored origin and where there was no band"""
 
 
 def backtest(
@@ -67,49 +66,38 @@ def backtest(
     target: str = "load",
     models: Sequence[str] = installed(FORECASTERS),
     origins_per_day: int = 24,
+    test: float = TEST,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Report:
     """Score `models`, their ensemble and the champion on a long frame (ts = END of the interval, series, value[, gap]).
 
     `horizons_s`: label -> seconds, e.g. {"15m": 900}; the step is the frame's own. Other columns are not used.
-    Raises InputError where there are fewer than four days, or a horizon is no multiple of the step.
+    Raises InputError where no series has four days, or a horizon is no multiple of the step.
     """
-    batch = batch_of(frame, target)
-    knots = _knots(horizons_s, batch.step_s)
-    rolled = rolling(batch, sorted(set(knots.values())), models=models, origins_per_day=origins_per_day, timer=timer)
-    scale = seasonal_scale(batch.values[:, : rolled.first_test], batch.step_s)
+    given = plan(tabled(frame, target), horizons_s, models=models, origins_per_day=origins_per_day, test=test)
+    return join(given, [run(task, given.table.batch, timer) for task in given.tasks]).report
+
+
+def join(given: Plan, parts: Sequence[Part]) -> Result:
+    """Choose, band and score what all tasks of the plan found; the order of `parts` does not matter."""
+    rolled = rolled_of(given, parts)
+    asked = sorted(set(given.horizons.values()))
+    pasts = {name: past if name == CHAMPION else at_knots(past, asked) for name, past in rolled.pasts.items()}
+    quantiles = {name: _quantiles(past, rolled.batch, given.first_test) for name, past in pasts.items()}
+    scale = seasonal_scale(rolled.batch.values[:, : given.first_test], rolled.batch.step_s)
     scores: list[Score] = []
-    for model, past in rolled.pasts.items():
-        quantiles = _quantiles(past, batch, rolled.first_test)
-        for label, knot in knots.items():
-            scores += _scores(model, label, int(np.flatnonzero(past.knots == knot)[0]), past, quantiles, rolled, scale)
-    return Report(
-        scores=tuple(scores),
-        selected={choice.band: choice.model for choice in rolled.choices if not choice.kind},
-        fit_s=rolled.fit_s,
-        predict_s=rolled.predict_s,
-        origins=int((rolled.pasts["persistence"].origins >= rolled.first_test).sum()),
+    for model, past in pasts.items():
+        for label, knot in given.horizons.items():
+            scores += _scores(model, label, int(np.flatnonzero(past.knots == knot)[0]), past, quantiles[model], rolled, scale)
+    notes = _notes(given, parts)
+    return Result(
+        report=made(given, rolled, quantiles[CHAMPION], scores, scale, notes), plan=given, rolled=rolled, quantiles=quantiles
     )
 
 
 def batch_of(frame: pl.DataFrame, target: str) -> Batch:
-    """Return the whole frame on its own grid (the most frequent distance between two times of a series)."""
-    if frame.is_empty() or not {"ts", "series", "value"} <= set(frame.columns):
-        raise InputError(f"series: columns {', '.join(frame.columns) or 'none'}; give rows with ts, series and value")
-    stamps = (
-        frame.select(pl.col("ts").cast(pl.Datetime("us")).to_physical().alias("us"), "series").unique().sort("series", "us")
-    )
-    gaps = stamps.select((pl.col("us").diff().over("series") // 1_000_000).alias("gap")).drop_nulls()["gap"]
-    if gaps.is_empty():
-        raise InputError("series: one point per series; a backtest needs four days of them")
-    step_s = int(gaps.mode().min())  # type: ignore[arg-type]
-    first, last = int(stamps["us"].min()) // 1_000_000, int(stamps["us"].max()) // 1_000_000  # type: ignore[arg-type]
-    day_steps(step_s)
-    since, until = (datetime.fromtimestamp(at, UTC) for at in (first - step_s, last + step_s - 1))
-    batch = to_batch(frame, target, step_s, until, since, lower=float("-inf") if target == "inlet" else 0.0)
-    if len(batch.ts) * step_s < FEWEST_DAYS * DAY_S:
-        raise InputError(f"series: {len(batch.ts) * step_s / DAY_S:.1f} days of history; a backtest needs {FEWEST_DAYS}")
-    return batch
+    """Return the whole frame on its own grid, not yet cleaned. Raises InputError as `backtest_series.tabled`."""
+    return tabled(frame, target).batch
 
 
 def rolling(
@@ -118,52 +106,78 @@ def rolling(
     *,
     models: Sequence[str],
     origins_per_day: int,
+    test: float = TEST,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Rolled:
     """Forecast from rolling origins with daily refits; `knots` are steps ahead."""
-    columns, day = len(batch.ts), day_steps(batch.step_s)
-    start, first_test = int(columns * WARM_UP), int(columns * TEST)
-    stride = max(1, day // origins_per_day)
-    names = list(dict.fromkeys(["persistence", "seasonal_naive", *models]))
-    parts: dict[str, list[Residuals]] = {name: [] for name in names}
+    horizons = {str(knot): knot * batch.step_s for knot in knots}
+    given = plan(Table(batch=batch, left_out=(), notes=()), horizons, models=models, origins_per_day=origins_per_day, test=test)
+    return rolled_of(given, [run(task, batch, timer) for task in given.tasks])
+
+
+def rolled_of(given: Plan, parts: Sequence[Part]) -> Rolled:
+    """Return the errors of all models, their combinations and the champion, over all origins in their order."""
+    days = _by_day(parts)
+    batch = replace(given.table.batch, values=_seen(given.table.batch, days))
+    asked = sorted(set(given.horizons.values()))
+    found: dict[str, list[Residuals]] = {name: [] for name in given.models}
     verdict: Verdict | None = None
-    spent = [0.0, 0.0]
     chosen: list[Choice] = []
     champion: list[Residuals] = []
-    for cut in range(start, columns - 1, day):
-        origins = list(range(cut, min(cut + day, columns - 1), stride))
-        known = restricted(batch, cut)
-        verdict = _choose(parts, known, verdict)
+    for day in days:
+        task = day[0].task
+        before = {name: [at_knots(past, asked) for past in pasts] for name, pasts in found.items()}
+        verdict = _choose(before, restricted(batch, task.origins[0]), verdict)
         chosen += verdict.choices
-        for name in names:
-            model: Forecaster = load(FORECASTERS, name)()
-            began = timer()
-            fitted = model.fit(known)
-            fitted_at = timer()
-            parts[name].append(roll(name, fitted, batch, origins, knots))
-            spent = [spent[0] + fitted_at - began, spent[1] + timer() - fitted_at]
-        for name, paths in combined({name: parts[name][-1].paths for name in names}).items():
-            parts.setdefault(name, []).append(residuals(name, paths, batch, origins, knots))
-        today = in_restlessness([past[-1] for past in parts.values()], batch)
+        paths = {name: path for part in day for name, path in part.paths.items()}
+        paths = {name: paths[name] for name in given.models}
+        made_today = [
+            residuals(name, path, batch, task.origins, task.knots) for name, path in (paths | combined(paths)).items()
+        ]
+        today = in_restlessness(made_today, batch)
         for past in today:
-            parts[past.model][-1] = past
+            found.setdefault(past.model, []).append(past)
         champion.append(spoken({past.model: past for past in today}, verdict.models, verdict.speaker))
-    pasts = {name: _joined(past) for name, past in parts.items() if past}
     return Rolled(
         batch=batch,
-        first_test=first_test,
-        pasts={**pasts, CHAMPION: _joined(champion)},
+        first_test=given.first_test,
+        pasts={**{name: _joined(past) for name, past in found.items() if past}, CHAMPION: _joined(champion)},
         choices=chosen,
-        fit_s=spent[0],
-        predict_s=spent[1],
+        fit_s=sum(part.fit_s for part in parts),
+        predict_s=sum(part.predict_s for part in parts),
+        failed=[(name, int(batch.ts[p.task.origins[0]]), why) for day in days for p in day for name, why in p.failed.items()],
     )
 
 
-def _knots(horizons_s: Mapping[str, int], step_s: int) -> dict[str, int]:
-    for label, seconds in horizons_s.items():
-        if seconds < step_s or seconds % step_s:
-            raise InputError(f"horizon {label}: the series' step is {step_s} s; ask for a multiple of it")
-    return {label: seconds // step_s for label, seconds in horizons_s.items()}
+def at_knots(past: Residuals, knots: Sequence[int] | Ints) -> Residuals:
+    """Return the errors at these horizons (steps ahead) only."""
+    at = np.flatnonzero(np.isin(past.knots, knots))
+    return replace(past, knots=past.knots[at], paths=past.paths[:, at], errors=past.errors[:, at])
+
+
+def _by_day(parts: Sequence[Part]) -> list[list[Part]]:
+    days: dict[int, list[Part]] = {}
+    for part in sorted(parts, key=lambda p: p.task.origins[0]):
+        days.setdefault(part.task.origins[0], []).append(part)
+    return list(days.values())
+
+
+def _seen(batch: Batch, days: Sequence[Sequence[Part]]) -> Floats:
+    """Return the outcomes [S, T], each as believed at the first origin at or after it; after the last origin, at the end."""
+    told = [day[0].seen for day in days]
+    last = days[-1][0].task.origins[-1]
+    return np.concatenate([*told, outcomes(batch, [known_at(batch, len(batch.ts) - 1)], last + 1)], axis=1)
+
+
+def _notes(given: Plan, parts: Sequence[Part]) -> list[tuple[str, int, str]]:
+    """Return (series, time of the last origin, what was masked then) of every day."""
+    batch = given.table.batch
+    return [
+        (name, int(batch.ts[day[0].task.origins[-1]]), note)
+        for day in _by_day(parts)
+        for name, notes in zip(batch.names, day[0].notes, strict=True)
+        for note in notes
+    ]
 
 
 def _choose(parts: Mapping[str, list[Residuals]], known: Batch, before: Verdict | None) -> Verdict:
@@ -233,7 +247,7 @@ def _surprise(past: Residuals, now: Calibrated, o: int) -> Floats:
 
 def _scores(model: str, label: str, k: int, past: Residuals, quantiles: Floats, rolled: Rolled, scale: Floats) -> list[Score]:
     scored = past.origins >= rolled.first_test
-    naive = {name: rolled.pasts[name].paths[scored, k] for name in ("persistence", "seasonal_naive")}
+    naive = {name: at_knots(rolled.pasts[name], past.knots[[k]]).paths[scored, 0] for name in NAIVE}
     path = past.paths[scored, k]
     if past.model not in NAIVE:  # what is issued is the band's median; a naive model is the value that it repeats
         median = quantiles[scored, k, :, LEVELS.index(0.5)]

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from contracts.errors import InputError
-from forecast.backtest import Report, backtest, batch_of, rolling
+from forecast.backtest import backtest, batch_of, rolling
+from forecast.backtest_report import Report
 from forecast.scores import pinball, score, seasonal_scale
 from forecast.voices import CHAMPION
 from tests.forecast.synthetic import daily, frame_of
