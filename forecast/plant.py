@@ -238,7 +238,7 @@ def _inlet(wide: Mapping[str, Narrow], peak: Floats, sheet: Sheet) -> Learnt:
     if inlet is None or outside is None:
         return untold(law)
     load = np.full(inlet.shape[1], 0.5) if power is None else _load_share(power, peak)
-    terms = inlet_terms(outside[0].astype(np.float64), load)[None]
+    terms = inlet_terms(outside[0].astype(np.float64), load).T[None]
     return learn(lambda some: (terms, inlet[some].astype(np.float64)), inlet.shape[1], law)
 
 
@@ -256,7 +256,7 @@ def _server_power(wide: Mapping[str, Narrow], sheet: Sheet) -> Learnt:
 
     def points(some: slice) -> tuple[Floats, Floats]:
         p = power[some].astype(np.float64)
-        return np.stack([np.ones_like(p), p, np.square(p)], axis=2), wall[some].astype(np.float64)
+        return np.stack([np.ones_like(p), p, np.square(p)], axis=1), wall[some].astype(np.float64)
 
     return learn(points, wall.shape[1], law)
 
@@ -285,7 +285,7 @@ def _airflow(
         noise=AIR_NOISE,
         group=np.zeros(len(aisles), dtype=np.int64),
     )
-    terms = np.stack([base, rise], axis=2) / size[:, None, None]
+    terms = np.stack([base, rise], axis=1) / size[:, None, None]
     learnt = learn(lambda some: (terms[some], measured[some] / size[some, None]), measured.shape[1], law)
     factor, errors = learnt.coefficients[sheet.aisle], (learnt.errors * size)[sheet.aisle]
     stands = sheet.aisle >= 0

@@ -94,10 +94,10 @@ def _law(group: Ints, knots: int) -> Law:
 
 
 def _terms(inlet: Narrow, power: Narrow, gpus: Ints, knots_w: Floats) -> Floats:
-    """Return [n, T, 3 + K]: 1, inlet, W of one GPU, and what lies above each knot."""
+    """Return [n, 3 + K, T]: 1, inlet, W of one GPU, and what lies above each knot."""
     per_gpu = power / gpus[:, None].astype(np.float64)
     above = [np.maximum(0.0, per_gpu - (knot / gpus)[:, None]) for knot in knots_w.T]
-    return np.stack([np.ones_like(per_gpu), inlet.astype(np.float64), per_gpu, *above], axis=2)
+    return np.stack([np.ones_like(per_gpu), inlet.astype(np.float64), per_gpu, *above], axis=1)
 
 
 def _knots(power: Narrow | None, full_w: Floats, group: Ints) -> Floats:
@@ -143,11 +143,13 @@ def _with_each(
 
     def points(some: slice) -> tuple[Floats, Floats]:
         of = np.arange(servers * most)[some] // most
-        curve = found.curve[of].copy()
-        curve[:, 2:] *= gpus[of, None]
-        terms = _terms(inlet[of], power[of], gpus[of], found.knots_w[of])
-        hottest = np.einsum("stf,sf->st", terms, curve)
-        return terms[:, :, [0, 2]], shown[some] - hottest
+        own = slice(int(of[0]), int(of[-1]) + 1)
+        curve = found.curve[own].copy()
+        curve[:, 2:] *= gpus[own, None]
+        terms = _terms(inlet[own], power[own], gpus[own], found.knots_w[own])
+        hottest = (curve[:, None, :] @ terms)[:, 0]
+        at = of - of[0]
+        return terms[:, [0, 2]][at], shown[some] - hottest[at]
 
     each = learn(points, columns, law, per=stride)
     read = np.isfinite(shown).any(axis=1).reshape(servers, most)

@@ -63,15 +63,14 @@ class Collected:
         if batch.step_s != STEP_S:
             raise InputError(f"plant: {batch.target} comes in steps of {batch.step_s} s; give means over {STEP_S} s")
         rows = np.array([self._where.get(name, -1) for name in batch.names], dtype=np.int64)
-        cells = batch.ts // STEP_S
-        kept = cells % self._stride == 0
-        values = batch.values[:, kept][rows >= 0]
+        first = int(-(batch.ts[0] // STEP_S) % self._stride) if len(batch.ts) else 0
+        values, cells = batch.values[rows >= 0, first :: self._stride], batch.ts[first :: self._stride] // STEP_S
         if not values.size:
             return
-        column = self._room(cells[kept] // self._stride)
-        place = np.ix_(rows[rows >= 0], column)
+        column = self._room(cells // self._stride)
+        place = (rows[rows >= 0], slice(int(column[0]), int(column[-1]) + 1))
         seen = np.isfinite(values)
-        self._total[place] += np.where(seen, values, 0.0).astype(np.float32)
+        self._total[place] += np.where(seen, values, 0.0)
         self._count[place] += seen
 
     def _frame(self, frame: pl.DataFrame) -> None:

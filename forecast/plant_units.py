@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forecast.grids import Floats, Ints
 
 Points = Callable[[slice], tuple[Floats, Floats]]
-"""units a..b -> their terms [n, T, F] (or [1, T, F]: the same for all) and readings [n, T]; NaN = absent"""
+"""units a..b -> their terms [n, F, T] (or [1, F, T]: the same for all) and readings [n, T]; NaN = absent"""
 
 DAY, WEEK = 288, 2_016
 """intervals of 300 s"""
@@ -30,7 +30,7 @@ DRIFT = 3.0
 """mean absolute errors by which the median of a day lies off when a unit has left its family"""
 DAY_POINTS = 48
 """readings without which a day says nothing"""
-CHUNK = 3_000_000
+CHUNK = 500_000
 """numbers of terms in memory at a time"""
 
 
@@ -126,19 +126,21 @@ def _fitted(
     grams, rights = [], []
     for some in rows(law, until):
         x, y = points(some)
-        x, y = np.broadcast_to(x, (*y.shape, x.shape[2]))[:, :until], y[:, :until]
-        use = np.isfinite(y) & np.isfinite(x).all(axis=2) & (np.arange(y.shape[1]) >= since[some, None])
+        x, y = x[:, :, :until], y[:, :until]
+        use = np.isfinite(y) & np.isfinite(x).all(axis=1)
+        if since[some].any():
+            use &= np.arange(y.shape[1]) >= since[some, None]
         if clean:
             far = _far(x, y, start[some], law.noise)
             use &= ~far if changed is None else ~far | changed[some, None]
-        x = np.where(use[:, :, None], x, 0.0) * size
-        grams.append(x.transpose(0, 2, 1) @ x)
-        rights.append((x.transpose(0, 2, 1) @ np.where(use, y, 0.0)[:, :, None])[:, :, 0])
+        x = np.where(use[:, None, :], x * size[:, None], 0.0)
+        grams.append(x @ x.transpose(0, 2, 1))
+        rights.append((x @ np.where(use, y, 0.0)[:, :, None])[:, :, 0])
     return _shrunk(np.concatenate(grams), np.concatenate(rights), law) * size
 
 
 def _far(x: Floats, y: Floats, coefficients: Floats, noise: float) -> NDArray[np.bool_]:
-    rest = np.abs(y - np.einsum("stf,sf->st", x, coefficients))
+    rest = np.abs(y - (coefficients[:, None, :] @ x)[:, 0])
     sigma = 1.4826 * _median(rest, 1)
     return np.asarray(rest > OUTLIER * np.maximum(np.nan_to_num(sigma), noise / 4)[:, None], dtype=np.bool_)
 
@@ -169,7 +171,7 @@ def _judged(points: Points, law: Law, coefficients: Floats, cut: int, columns: i
     for some in rows(law, columns):
         x, y = points(some)
         count += int(np.isfinite(y).sum())
-        rest = y[:, cut:] - np.einsum("stf,sf->st", np.broadcast_to(x, (*y.shape, x.shape[2]))[:, cut:], coefficients[some])
+        rest = y[:, cut:] - (coefficients[some][:, None, :] @ x[:, :, cut:])[:, 0]
         shares.append(_mean(np.abs(rest) / np.maximum(np.abs(y[:, cut:]), 1e-9)))
         parts.append(rest)
     return np.concatenate(parts), np.concatenate(shares), count
