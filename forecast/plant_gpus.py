@@ -158,7 +158,18 @@ def _with_each(
     lowest = np.cumsum(found.curve[:, 2:], axis=1).min(axis=1) - FLATTEST * GPU_PRIOR[2] / gpus
     offsets[:, :, 1] = np.maximum(offsets[:, :, 1], -lowest[:, None])
     there = np.arange(most) < gpus[:, None]
-    middle = np.where(there, offsets[:, :, 0] + offsets[:, :, 1] * full_w[:, None] / 2, -np.inf).max(axis=1)
     own = (read & there).any(axis=1)
-    offsets[~own, :, 0] -= middle[~own, None]  # of a server not read one by one the hottest is known, not who it is
+    usual_w = _usual(power, full_w)
+    usual = np.where(there, offsets[:, :, 0] + offsets[:, :, 1] * usual_w[:, None], -np.inf)
+    short = -usual.max(axis=1)
+    # GPUs take turns: the hottest of each moment is a little above the one that is hottest on average, which is told as high.
+    top = np.arange(most) == usual.argmax(axis=1)[:, None]
+    offsets[:, :, 0] += np.where(own[:, None], top * np.maximum(short, 0.0)[:, None], short[:, None])
     return Gpus(hottest=found.hottest, curve=found.curve, knots_w=found.knots_w, offsets=offsets, each=each, read=own)
+
+
+def _usual(power: Narrow, full_w: Floats) -> Floats:
+    """Return [S] the mean power of a server's GPUs; half of TDP where none was read."""
+    seen = np.isfinite(power)
+    count = seen.sum(axis=1)
+    return np.where(count > 0, np.where(seen, power, 0.0).sum(axis=1, dtype=np.float64) / np.maximum(count, 1), full_w / 2)
