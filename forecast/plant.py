@@ -10,24 +10,25 @@ from contracts.errors import InputError
 from contracts.topology import Hardware, Topology
 from contracts.view import Floats
 from forecast.grids import Ints
+from forecast.plant_drift import drifted
 from forecast.plant_gpus import Gpus, fit_gpus
-from forecast.plant_model import SHARE_EXPONENT, Clocks, Plant, PlantState, inlet_terms
+from forecast.plant_model import SHARE_EXPONENT, Clocks, Plant, PlantState, inlet_terms, load_share
 from forecast.plant_readings import STEP_S, Collected, Narrow, Readings, collected
-from forecast.plant_units import DAY, Law, Learnt, drift_of, learn, untold
+from forecast.plant_units import AIR_NOISE, INLET_NOISE_K, POWER_NOISE_W, Law, Learnt, learn, untold
 
 __all__ = ["Clocks", "Plant", "PlantState", "drifted", "fit"]
 
 INLET_PRIOR = (18.0, 0.0, 0.75, -0.75, 2.5)
 """18 degC up to 15 outside, .75 per degC to 29, level above; 2.5 K from no to full load (TAPAS Figs. 3 and 5)"""
 INLET_CLASS_SD, INLET_UNIT_SD = (3.0, 0.15, 0.3, 0.4, 2.0), (1.4, 0.03, 0.06, 0.1, 0.6)
-"""of an aisle around it [A: the spread of TAPAS Fig. 3's servers and sites]; of a server around its aisle (offset .7 K, racks to 2 K)"""
+"""of an aisle around it [A: the spread of TAPAS Fig. 3's servers and sites]; of a server around its aisle (offset .7 K, racks
+to 2 K)"""
 POWER_CLASS_SD, POWER_UNIT_SD = (800.0, 0.25, 3e-5), (200.0, 0.04, 5e-6)
 """W, W/W, W/W^2 [A]: of hardware around its data sheet, of a server around its hardware"""
 AIR_CLASS_SD, AIR_UNIT_SD = (0.5, 0.5), (0.1, 0.1)
 """of the data sheet's constant and slope, relative [A]"""
-INLET_NOISE_K, POWER_NOISE_W, AIR_NOISE = 0.5, 60.0, 0.03
-"""of a reading around its law: whole degrees, 1 % of a server, 3 % of an aisle [A]"""
 WEEK_S = 7 * 86_400
+RANGES = {"gpu_power_w": "gpu_power", "inlet_c": "inlet"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ class Sheet:
 
 
 def fit(topology: Topology, frames: Mapping[str, Readings]) -> Plant:
-    """Learn from means over 300 s by name: `inlet`, `gpu_temp` (hottest), `gpu_power` (all GPUs), `server_power` (series = server),
-    `gpu_temp_each` (SERVER/3), `airflow` (aisle), `outside` (any series), and `clock` (server, MHz) where somebody kept it.
+    """Learn from means over 300 s by name: `inlet`, `gpu_temp` (hottest), `gpu_power` (all GPUs), `server_power` (series =
+    server), `gpu_temp_each` (SERVER/3), `airflow` (aisle), `outside` (any series), and `clock` (server, MHz) where somebody
+    kept it.
 
-    Each is a long frame (ts = END, series, value), a Batch, or parts of either, one after the other: thousands of servers over weeks need never
-    be in memory as one frame. What is absent or too short stays at the data sheet's or the published values; `errors` then lacks its name.
-    Raises InputError where hardware is not described or readings are none.
+    Each is a long frame (ts = END, series, value), a Batch, or parts of either, one after the other: thousands of servers over
+    weeks need never be in memory as one frame. What is absent or too short stays at the data sheet's or the published values;
+    `errors` then lacks its name. Raises InputError where hardware is not described or readings are none.
     """
     sheet, servers = _sheet(topology), tuple(s.name for s in topology.servers)
     apart = ("airflow", "gpu_temp_each")
@@ -71,7 +73,7 @@ def fit(topology: Topology, frames: Mapping[str, Readings]) -> Plant:
     learnt |= {} if gpus.each is None else {"gpu_each_c": gpus.each.errors.reshape(len(servers), -1)}
     points = {"inlet_c": inlet.points, "gpu_c": gpus.hottest.points, "server_power_w": wall.points}
     points |= {} if gpus.each is None else {"gpu_each_c": gpus.each.points}
-    load = None if power is None else _load_share(power, peak)
+    load = None if power is None else load_share(power, peak)
     state = PlantState(
         version=2,
         servers=servers,
@@ -86,58 +88,11 @@ def fit(topology: Topology, frames: Mapping[str, Readings]) -> Plant:
         outside_range_c=(0.0, 0.0) if outside is None else (float(np.nanmin(outside)), float(np.nanmax(outside))),
         points={name: count for name, count in points.items() if count},
         load_range=None if load is None else (float(np.nanmin(load)), float(np.nanmax(load))),
-        ranges={name: _spans(wide[name]) for name in ("gpu_power", "inlet") if name in wide},
+        ranges={name: _spans(wide[of]) for name, of in RANGES.items() if of in wide},
         groups=tuple(sheet.group.tolist()),
     )
     state = _with_gpus(state, gpus, sheet)
     return Plant(_with_errors(state, learnt, wall.shares))
-
-
-def drifted(plant: Plant, frames: Mapping[str, Readings]) -> tuple[str, ...]:
-    """Return the servers whose inlet, hottest GPU or power has left its family, by the newest day (at least 4 h) of `frames`, as for `fit`:
-    the median of their errors is more than three mean absolute errors off their class's, or their whole class is off.
-
-    What lies beyond the learnt range may be as far off as `trust` doubts it. A plant without errors of its own names nobody.
-    """
-    names = ("inlet", "gpu_temp", "gpu_power", "server_power", "outside")
-    _, _, wide = collected({name: frames[name] for name in names if name in frames}, plant.servers)
-    wide = {name: values[:, -DAY:].astype(np.float64) for name, values in wide.items()}
-    state, power = plant.state, wide.get("gpu_power")
-    if power is None or not state.unit_errors:
-        return ()
-    columns = range(power.shape[1])
-    group = np.array(state.groups, dtype=np.int64)
-    odd = np.zeros(len(plant.servers), dtype=np.bool_)
-
-    def judge(name: str, noise: float, said: Callable[[int], tuple[Floats, Floats]], shown: Floats | None) -> None:
-        errors = np.array(state.unit_errors.get(name, (None,) * len(odd)), dtype=np.float64)
-        if shown is None or np.isnan(errors).all():
-            return
-        pairs = [said(t) for t in columns]
-        rest = shown - np.stack([value for value, _ in pairs], axis=1)
-        doubt = np.stack([more for _, more in pairs], axis=1)
-        own, common = drift_of(np.sign(rest) * np.maximum(np.abs(rest) - doubt, 0.0), errors, noise, group)
-        odd[:] |= (own | common) & ~np.isnan(errors)
-
-    inlet, outside = wide.get("inlet"), wide.get("outside")
-    if outside is not None:
-        out, load = outside[0], _load_share(power, plant.peak_gpu_power_w())
-        judge("inlet_c", INLET_NOISE_K, lambda t: (plant.inlet_c(out[t], load[t]), _inlet_doubt(plant, out[t], load[t])), inlet)
-    if inlet is not None:
-        air = inlet
-        judge("gpu_c", INLET_NOISE_K, lambda t: (plant.gpu_c(air[:, t], power[:, t]), _gpu_doubt(plant, air[:, t], power[:, t])),
-              wide.get("gpu_temp"))  # fmt: skip
-    wall = wide.get("server_power")
-    judge("server_power_w", POWER_NOISE_W, lambda t: (plant.server_power_w(power[:, t]), np.zeros(len(odd))), wall)
-    return tuple(name for name, is_odd in zip(plant.servers, odd, strict=True) if is_odd)
-
-
-def _inlet_doubt(plant: Plant, outside_c: float, load: float) -> Floats:
-    return plant.trust("outside_c", outside_c) + plant.trust("load_share", load)
-
-
-def _gpu_doubt(plant: Plant, inlet_c: Floats, power_w: Floats) -> Floats:
-    return plant.trust("inlet_c", inlet_c) + plant.trust("gpu_power_w", power_w)
 
 
 def _sheet(topology: Topology) -> Sheet:
@@ -186,12 +141,13 @@ def _spans(values: Narrow) -> tuple[tuple[float, float] | None, ...]:
 
 def _with_gpus(state: PlantState, gpus: Gpus, sheet: Sheet) -> PlantState:
     """Return the state with the curves of its GPUs, in W of all GPUs of a server."""
-    each, read = (), ()
-    if gpus.offsets is not None:
-        pairs = zip(gpus.offsets, sheet.gpus.tolist(), strict=True)
-        each, read = tuple(_rows(own[:count]) for own, count in pairs), tuple(gpus.read.tolist())
-    return msgspec.structs.replace(state, gpu_full_w=_row(sheet.full_w), gpu_knots_w=_rows(gpus.knots_w), gpu_bends=_rows(gpus.curve[:, 3:]),
-                         gpu_each=each, each_read=read, ranges={f"{n}_{'w' if n == 'gpu_power' else 'c'}": v for n, v in state.ranges.items()})  # fmt: skip
+    own = msgspec.structs.replace(
+        state, gpu_full_w=_row(sheet.full_w), gpu_knots_w=_rows(gpus.knots_w), gpu_bends=_rows(gpus.curve[:, 3:])
+    )
+    if gpus.offsets is None:
+        return own
+    each = tuple(_rows(pairs[:count]) for pairs, count in zip(gpus.offsets, sheet.gpus.tolist(), strict=True))
+    return msgspec.structs.replace(own, gpu_each=each, each_read=tuple(gpus.read.tolist()))
 
 
 def _with_errors(state: PlantState, learnt: Mapping[str, Floats], shares: Floats) -> PlantState:
@@ -218,14 +174,6 @@ def _peaks(gpu_power: Narrow, full: Floats) -> Floats:
     return np.where(enough, np.where(seen, gpu_power, 0.0).max(axis=1), full)
 
 
-def _load_share(power: Floats | Narrow, peak: Floats) -> Floats:
-    """Return [T] the share of those servers' peaks that are known; .5 where none is."""
-    seen = np.isfinite(power)
-    known = peak @ seen
-    total = np.where(seen, power, 0.0).sum(axis=0, dtype=np.float64)
-    return np.clip(np.divide(total, known, out=np.full(len(known), 0.5), where=known > 0), 0.0, 1.2)
-
-
 def _inlet(wide: Mapping[str, Narrow], peak: Floats, sheet: Sheet) -> Learnt:
     law = Law(
         published=np.tile(INLET_PRIOR, (len(peak), 1)),
@@ -237,7 +185,7 @@ def _inlet(wide: Mapping[str, Narrow], peak: Floats, sheet: Sheet) -> Learnt:
     inlet, outside, power = wide.get("inlet"), wide.get("outside"), wide.get("gpu_power")
     if inlet is None or outside is None:
         return untold(law)
-    load = np.full(inlet.shape[1], 0.5) if power is None else _load_share(power, peak)
+    load = np.full(inlet.shape[1], 0.5) if power is None else load_share(power, peak)
     terms = inlet_terms(outside[0].astype(np.float64), load).T[None]
     return learn(lambda some: (terms, inlet[some].astype(np.float64)), inlet.shape[1], law)
 
@@ -264,8 +212,8 @@ def _server_power(wide: Mapping[str, Narrow], sheet: Sheet) -> Learnt:
 def _airflow(
     topology: Topology, readings: Readings | None, power: Narrow | None, span: tuple[int, int], sheet: Sheet
 ) -> tuple[Floats, Floats]:
-    """Scale the data sheet's line to each aisle's measured air: one factor for its constant, one for its slope; return the servers'
-    lines [S, 2] and [S] the error of their aisle in CFM. The fans of a single server are measured nowhere."""
+    """Scale the data sheet's line to each aisle's measured air: one factor for its constant, one for its slope; return the
+    servers' lines [S, 2] and [S] the error of their aisle in CFM. The fans of a single server are measured nowhere."""
     aisles = [aisle.name for aisle in topology.aisles]
     air = Collected(aisles)
     if readings is not None:

@@ -1,4 +1,5 @@
-"""The GPUs' temperatures: a rising curve per server for its hottest, and beside it each GPU, shrunk to its place in the class."""
+"""The GPUs' temperatures: a rising curve per server for its hottest, and beside it each GPU, shrunk to its place in the
+class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from forecast.grids import Floats, Ints
 from forecast.plant_readings import Collected, Narrow, Readings
-from forecast.plant_units import Law, Learnt, learn, untold
+from forecast.plant_units import GPU_NOISE_K, Law, Learnt, learn, untold
 
 GPU_PRIOR = (2.6, 0.96, 0.053)
 """hottest GPU: 2.6 + .96 inlet + .053 K per W of one GPU (TAPAS Fig. 7)"""
@@ -18,8 +19,7 @@ BEND_CLASS_SD, BEND_UNIT_SD = 0.015, 0.003
 """K/W: fans and leakage bend the line [A]"""
 PLACE_CLASS_SD, PLACE_UNIT_SD = (6.0, 0.02), (2.0, 0.005)
 """of a place in the server around its hottest GPU (up to 10 K, TAPAS 2.3), of a GPU around its place [A]"""
-NOISE_K = 0.5
-KNOT_SHARES = (0.4, 0.7)
+KNOT_SHARES = (0.3, 0.5, 0.7)
 """of TDP, where the curve bends unless the loads that were seen say better"""
 LEAST_GAP = 0.1
 STEEPEST, FLATTEST = 5.0, 0.2
@@ -54,7 +54,8 @@ def fit_gpus(
     each: Readings | None,
     span: tuple[int, int],
 ) -> Gpus:
-    """Learn from `inlet`, `gpu_power` and `gpu_temp` of the intervals in `span`, and `each` GPU's readings (SERVER/3) where given.
+    """Learn from `inlet`, `gpu_power` and `gpu_temp` of the intervals in `span`, and `each` GPU's readings (SERVER/3) where
+    given.
 
     group [S] hardware, gpus [S] how many, full_w [S] TDP of all.
     """
@@ -88,7 +89,7 @@ def _law(group: Ints, knots: int) -> Law:
         published=np.tile((*GPU_PRIOR, *(0.0,) * knots), (len(group), 1)),
         class_sd=np.array((*CLASS_SD, *(BEND_CLASS_SD,) * knots)),
         unit_sd=np.array((*UNIT_SD, *(BEND_UNIT_SD,) * knots)),
-        noise=NOISE_K,
+        noise=GPU_NOISE_K,
         group=group,
     )
 
@@ -101,7 +102,7 @@ def _terms(inlet: Narrow, power: Narrow, gpus: Ints, knots_w: Floats) -> Floats:
 
 
 def _knots(power: Narrow | None, full_w: Floats, group: Ints) -> Floats:
-    """Return [S, 2] shares of TDP: the thirds of the loads that a class has seen; fixed ones where it has seen one load only."""
+    """Return [S, 3] shares of TDP: the quartiles of the loads that a class has seen; fixed ones where these lie close."""
     out = np.tile(KNOT_SHARES, (len(full_w), 1))
     if power is None:
         return out
@@ -111,9 +112,9 @@ def _knots(power: Narrow | None, full_w: Floats, group: Ints) -> Floats:
         share = share[np.isfinite(share)]
         if share.size < 100:
             continue
-        low, first, second, high = np.quantile(share, [0.05, 1 / 3, 2 / 3, 0.95])
-        if first - low >= LEAST_GAP and second - first >= LEAST_GAP and high - second >= LEAST_GAP:
-            out[mine] = first, second
+        edges = np.quantile(share, [0.05, 0.25, 0.5, 0.75, 0.95])
+        if (np.diff(edges) >= LEAST_GAP).all():
+            out[mine] = edges[1:-1]
     return out
 
 
@@ -137,7 +138,7 @@ def _with_each(
         published=np.zeros((servers * most, 2)),
         class_sd=np.array(PLACE_CLASS_SD),
         unit_sd=np.array(PLACE_UNIT_SD),
-        noise=NOISE_K,
+        noise=GPU_NOISE_K,
         group=(group[:, None] * most + np.arange(most)).ravel(),
     )
 
@@ -158,7 +159,7 @@ def _with_each(
     lowest = np.cumsum(found.curve[:, 2:], axis=1).min(axis=1) - FLATTEST * GPU_PRIOR[2] / gpus
     offsets[:, :, 1] = np.maximum(offsets[:, :, 1], -lowest[:, None])
     there = np.arange(most) < gpus[:, None]
-    own = (read & there).any(axis=1)
+    own: NDArray[np.bool_] = np.logical_and(read, there).any(axis=1)
     usual_w = _usual(power, full_w)
     usual = np.where(there, offsets[:, :, 0] + offsets[:, :, 1] * usual_w[:, None], -np.inf)
     short = -usual.max(axis=1)

@@ -26,8 +26,9 @@ SHARE_FLOOR, SHARE_EXPONENT = 0.25, 1.05
 UNKNOWN = {"inlet_c": 2.0, "gpu_c": 3.0, "server_power_share": 0.05}
 """error of a law that was never learnt: TAPAS's hot server (+2 K), its spread over 3,000 GPUs, a data sheet's power [A]"""
 DOUBT = {"outside_c": 0.25, "load_share": 1.0, "inlet_c": 0.1, "gpu_power_share": 5.0, "wall_share": 0.1}
-"""what a unit beyond the range that was seen adds to the error: K per degC outside (half the spread of TAPAS Fig. 3's slopes), K per whole load (its
-Fig. 5: 2 to 3 K in all), K per degC of inlet [A], K per TDP (.006 of .053 K/W over 3,000 GPUs, Fig. 9, is 4 K), W per W"""
+"""what a unit beyond the range that was seen adds to the error: K per degC outside (half the spread of TAPAS Fig. 3's slopes),
+K per whole load (its Fig. 5: 2 to 3 K in all), K per degC of inlet [A], K per TDP (.006 of .053 K/W over 3,000 GPUs, Fig. 9,
+is 4 K), W per W"""
 
 
 class Clocks(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,8 @@ Table = tuple[tuple[float, ...], ...]
 
 
 class PlantState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a Plant is, as JSON. Lists follow `servers`. What has a default came with version 2; older states still load."""
+    """Everything a Plant is, as JSON. Lists follow `servers`. What has a default came with version 2; older states still
+    load."""
 
     version: int = 1
     servers: tuple[str, ...]
@@ -60,7 +62,8 @@ class PlantState(msgspec.Struct, frozen=True, kw_only=True):
     clocks: Clocks = Clocks()
     errors: dict[str, float] = {}
     """inlet_c, gpu_c, gpu_each_c (K), server_power_w (W), airflow_cfm (CFM per aisle): median over units of the mean absolute
-    error on the newest week (fifth, below three weeks) of a fit on the rest; absent = not learnt: data sheet's or published values"""
+    error on the newest week (fifth, below three weeks) of a fit on the rest; absent = not learnt: data sheet's or published
+    values"""
     outside_range_c: tuple[float, float] = (0.0, 0.0)
     """span of the outside temperatures learnt from"""
     points: dict[str, int] = {}
@@ -80,7 +83,8 @@ class PlantState(msgspec.Struct, frozen=True, kw_only=True):
     ranges: dict[str, tuple[tuple[float, float] | None, ...]] = {}
     """gpu_power_w, inlet_c: [servers] span of what was seen; None = nothing"""
     unit_errors: dict[str, tuple[float | None, ...]] = {}
-    """[servers] as `errors`, each server's own, and server_power_share (relative); airflow_cfm: of its aisle; None = no reading"""
+    """[servers] as `errors`, each server's own, and server_power_share (relative); airflow_cfm: of its aisle; None = no
+    reading"""
     groups: tuple[int, ...] = ()
     """[servers] class = position of the hardware in the topology"""
 
@@ -105,8 +109,8 @@ class Plant:
         self._slopes, self._values = self._curves(_table(state.gpu_bends or ((),) * n, n, width, "gpu_bends"))
 
     def _curves(self, bends: Floats) -> tuple[Floats, Floats]:
-        """Return ([S, G, K + 1] K/W of each GPU's pieces, [S, G, K + 1] its temperature at their beginnings but for a + b inlet);
-        places without a GPU stand at -inf."""
+        """Return ([S, G, K + 1] K/W of each GPU's pieces, [S, G, K + 1] its temperature at their beginnings but for a + b
+        inlet); places without a GPU stand at -inf."""
         each = self._each()
         own = np.cumsum(np.concatenate([self._gpu[:, 2:], bends], axis=1), axis=1)
         slopes = own[:, None, :] + each[:, :, 1:]
@@ -133,8 +137,8 @@ class Plant:
         return np.asarray(self._inlet @ terms, dtype=np.float64)
 
     def inlet_error_k(self, outside_c: float) -> float:
-        """Return the expected absolute error of `inlet_c` at a typical server: the learnt one, and .25 K for each degC beyond the
-        learnt range."""
+        """Return the expected absolute error of `inlet_c` at a typical server: the learnt one, and .25 K for each degC beyond
+        the learnt range."""
         low, high = self.state.outside_range_c
         return self.state.errors.get("inlet_c", UNKNOWN["inlet_c"]) + DOUBT["outside_c"] * float(_beyond(outside_c, low, high))
 
@@ -143,8 +147,8 @@ class Plant:
         return self._error("inlet_c") + self.trust("outside_c", outside_c) + self.trust("load_share", load_share)
 
     def gpu_each_c(self, inlet_c: Floats, gpu_power_w: Floats) -> Floats:
-        """[servers, GPUs] temperatures from inlet and the server's summed GPU power; NaN where a server has no such GPU. Where GPUs
-        were never read one by one (`each_read`) their class's places are told; where none was, one column: the hottest."""
+        """[servers, GPUs] temperatures from inlet and the server's summed GPU power; NaN where a server has no such GPU. Where
+        GPUs were never read one by one (`each_read`) their class's places are told; where none was, one column: the hottest."""
         hot = self._hot(inlet_c, gpu_power_w)
         return np.where(np.isneginf(self._values[:, :, 0]), np.nan, hot)
 
@@ -192,10 +196,11 @@ class Plant:
         return np.where(np.isnan(known), unknown, known) + DOUBT["wall_share"] * _beyond(gpu_power_w, low, high)
 
     def trust(self, name: str, at: Floats | float) -> Floats:
-        """[servers] kelvins to add to a law's error where an input lies beyond what was seen: 0 inside, growing with the distance.
+        """[servers] kelvins to add to a law's error where an input lies beyond what was seen: 0 inside, growing with the
+        distance.
 
-        `outside_c`, `load_share` (of the inlet), `inlet_c`, `gpu_power_w` (of the GPUs). Where an input was never seen the whole law is
-        unknown, and its error says so. InputError for another name.
+        `outside_c`, `load_share` (of the inlet), `inlet_c`, `gpu_power_w` (of the GPUs). Where an input was never seen the
+        whole law is unknown, and its error says so. InputError for another name.
         """
         n = len(self.servers)
         if name in ("outside_c", "load_share"):
@@ -263,6 +268,15 @@ def inlet_terms(outside_c: NDArray[np.float64], load_share: NDArray[np.float64])
     """Return [N, 5] the inlet model's terms."""
     hinges = [np.maximum(0.0, outside_c - knee) for knee in KNEES_C]
     return np.stack([np.ones_like(outside_c), outside_c, *hinges, load_share], axis=1)
+
+
+def load_share(gpu_power_w: Floats | NDArray[np.float32], peak_w: Floats) -> Floats:
+    """Return [T] the site's load: power [S, T] over the peaks [S] of those servers that are known; .5 where none is."""
+    seen = np.isfinite(gpu_power_w)
+    known = peak_w @ seen
+    total = np.where(seen, gpu_power_w, 0.0).sum(axis=0, dtype=np.float64)
+    share = np.divide(total, known, out=np.full(len(known), 0.5), where=known > 0)
+    return np.asarray(np.clip(share, 0.0, 1.2), dtype=np.float64)
 
 
 def _beyond(at: Floats | float, low: Floats | float, high: Floats | float) -> Floats:

@@ -1,4 +1,5 @@
-"""The readings that a plant is learnt from, as dense matrices of means over 300 s; told in parts, so that none must be large."""
+"""The readings that a plant is learnt from, as dense matrices of means over 300 s; told in parts, so that none must be
+large."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +14,8 @@ from forecast.grids import Ints
 Narrow = NDArray[np.float32]
 Part = pl.DataFrame | Batch
 Readings = Part | Iterable[Part]
-"""a long frame (ts = END of the interval, series, value), a batch on a grid of 300 s, or any number of them one after the other"""
+"""a long frame (ts = END of the interval, series, value), a batch on a grid of 300 s, or any number of them one after the
+other"""
 
 STEP_S = 300
 ROWS = 1_000_000

@@ -3,10 +3,11 @@
     power[t] = base + sum_e curve_e(load_e[t]) + rest[t]
     power[t+h] - power[t] = a_h (G[t+h] - G[t]) + b_h (G[t] - G's last hour) + c_h rest[t] + d_h (rest[t] - rest's last hour)
 
-G = base + curves at the loads: up to now as they were counted, after it as they are FORECAST at the origin, by an own model that is learnt from
-the loads' past; or as the batch brings them. Curves are sums of min(load, knot) with weights that are not negative: rising and bending
-down, as power does where batches fill. What serves no endpoint is the base and its drift the rest. a_h .. d_h are learnt per horizon from what
-would have been forecast, over all series of the class together, shrunk to persistence: a poor load forecast is followed the less.
+G = base + curves at the loads: up to now as they were counted, after it as they are FORECAST at the origin, by an own model
+that is learnt from the loads' past; or as the batch brings them. Curves are sums of min(load, knot) with weights that are not
+negative: rising and bending down, as power does where batches fill. What serves no endpoint is the base and its drift the
+rest. a_h .. d_h are learnt per horizon from what would have been forecast, over all series of the class together, shrunk to
+persistence: a poor load forecast is followed the less.
 
 Learnt and judged on a row's own power: bands come from the row's JOINT errors, as of every other model (P99s of servers do not
 add). Loads come as covariates of the batch, `load/ENDPOINT`.
@@ -54,7 +55,8 @@ class ChainFitted:
     """[K, TERMS] a, b, c, d"""
 
     def predict(self, batch: Batch, steps: int) -> Floats:
-        """Return [S, steps]; NaN for a series that was not fitted, and where the batch has no loads or no power of the last two days."""
+        """Return [S, steps]; NaN for a series that was not fitted, and where the batch has no loads or no power of the last
+        two days."""
         out = np.full((len(batch.names), steps), np.nan)
         past = load_batch(batch, self.endpoints)
         if self.loads is None or past is None or not len(batch.ts):
@@ -92,15 +94,21 @@ class Chain:
         """Learn curves and the worth of load forecasts from the batch's power and its covariates `load/ENDPOINT`."""
         past = load_batch(batch)
         endpoints = () if past is None else past.names
-        nothing = ChainFitted(batch.names, endpoints, None, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros((0, 0)))
+        nothing = ChainFitted(
+            batch.names, endpoints, None, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros((0, 0))
+        )
         if past is None or observed(past.values).max(initial=0) < self._loads.min_points:
             return nothing
         bends = np.nan_to_num(np.nanquantile(past.values, BENDS, axis=1).T)
         weights = _curves(batch.values, _basis(past.values, bends))
-        knots = np.array([k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0 and k // batch.step_s < len(batch.ts) // 3])
+        knots = np.array(
+            [k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0 and k // batch.step_s < len(batch.ts) // 3]
+        )
         if not len(knots):
             return nothing
-        fitted = ChainFitted(batch.names, endpoints, self._loads.fit(past), bends, weights, knots, np.zeros((len(knots), TERMS)))
+        fitted = ChainFitted(
+            batch.names, endpoints, self._loads.fit(past), bends, weights, knots, np.zeros((len(knots), TERMS))
+        )
         return replace(fitted, follow=_worth(fitted, batch, past))
 
 
@@ -113,12 +121,19 @@ def with_loads(power: Batch, loads: Batch, ahead: Floats | None = None) -> Batch
     there = (at < len(loads.ts)) & (loads.ts[np.minimum(at, len(loads.ts) - 1)] == power.ts)
     own = np.where(there, loads.values[:, np.minimum(at, len(loads.ts) - 1)], np.nan)
     own = own if ahead is None else np.concatenate([own, ahead], axis=1)
-    return replace(power, covariates={**power.covariates, **{PREFIX + name: row for name, row in zip(loads.names, own, strict=True)}})
+    return replace(
+        power, covariates={**power.covariates, **{PREFIX + name: row for name, row in zip(loads.names, own, strict=True)}}
+    )
 
 
 def load_batch(batch: Batch, endpoints: Sequence[str] | None = None) -> Batch | None:
-    """Return the loads up to now that the batch brings as covariates; None where there are none, or one of `endpoints` is missing."""
-    names = tuple(sorted(n.removeprefix(PREFIX) for n in batch.covariates if n.startswith(PREFIX))) if endpoints is None else tuple(endpoints)
+    """Return the loads up to now that the batch brings as covariates; None where there are none, or one of `endpoints` is
+    missing."""
+    names = (
+        tuple(sorted(n.removeprefix(PREFIX) for n in batch.covariates if n.startswith(PREFIX)))
+        if endpoints is None
+        else tuple(endpoints)
+    )
     if not names or any(PREFIX + name not in batch.covariates for name in names):
         return None
     values = np.stack([batch.covariates[PREFIX + name][: len(batch.ts)] for name in names])
@@ -171,7 +186,9 @@ def _worth(fitted: ChainFitted, batch: Batch, past: Batch) -> Floats:
     x: list[list[Floats]] = [[] for _ in fitted.knots]
     y: list[list[Floats]] = [[] for _ in fitted.knots]
     for origin in origins:
-        said = fitted.loads.predict(restricted(past, int(origin)), int(fitted.knots[-1])) if fitted.loads is not None else counted
+        said = (
+            fitted.loads.predict(restricted(past, int(origin)), int(fitted.knots[-1])) if fitted.loads is not None else counted
+        )
         later = fitted.weights @ _basis(said[:, fitted.knots - 1], fitted.bends)
         near = slice(origin + 1 - hour, origin + 1)
         now = _now(curve[:, near], power[:, near]) / size

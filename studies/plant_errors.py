@@ -1,12 +1,13 @@
-"""How far the learnt plant lies from the sensors on a week that it has not seen, per law; its speed; and what it says beyond its range.
+"""How far the learnt plant lies from the sensors on a week that it has not seen, per law; its speed; and what it says beyond
+its range.
 
     python -m studies.plant_errors --folder F [--data DIR] [--kinds mixed,crowded,serving] [--seeds 12,13,14] [--report F]
     python -m studies.plant_errors --folder F --load
 
-Four weeks of `studies.plant_history`; learnt from three, scored on the fourth against the sensors' own readings, 5 min means of whole
-degrees. Beside each law the error of the data sheet's and the published values. `beyond`: learnt from the intervals of the first three weeks
-below the median of outside temperature and of each server's power only, scored on the fourth above both; `said` = what the plant
-itself expected there. `--load`: 1,000 servers of 8 GPUs over four weeks, in parts.
+Four weeks of `studies.plant_history`; learnt from three, scored on the fourth against the sensors' own readings, 5 min means
+of whole degrees. Beside each law the error of the data sheet's and the published values. `beyond`: learnt from the intervals
+of the first three weeks below the median of outside temperature and of each server's power only, scored on the fourth above
+both; `said` = what the plant itself expected there. `--load`: 1,000 servers of 8 GPUs over four weeks, in parts.
 """
 
 import argparse
@@ -36,7 +37,9 @@ def said(plant: Plant, seen: History, columns: slice) -> dict[str, Floats]:
     load = power.sum(axis=0) / plant.peak_gpu_power_w().sum()
     air = np.stack([plant.airflow_cfm(w) for w in power.T], axis=1)
     aisles = {row.name: row.aisle for row in seen.topology.rows}
-    member = np.array([[aisles[s.row] == a.name for s in seen.topology.servers] for a in seen.topology.aisles], dtype=np.float64)
+    member = np.array(
+        [[aisles[s.row] == a.name for s in seen.topology.servers] for a in seen.topology.aisles], dtype=np.float64
+    )
     return {
         "inlet_c": np.stack([plant.inlet_c(float(o), float(x)) for o, x in zip(outside[0], load, strict=True)], axis=1),
         "gpu_c": np.stack([plant.gpu_c(i, w) for i, w in zip(inlet.T, power.T, strict=True)], axis=1),
@@ -82,7 +85,9 @@ def beyond(seen: History, cut: int) -> dict[str, float]:
     plant, columns = fit(seen.topology, frames), slice(cut, None)
     found, truth = said(plant, seen, columns), shown(seen, columns)
     inlet = seen.values["inlet"].astype(np.float64)[:, columns]
-    expected = np.stack([plant.gpu_error_k(i, w) for i, w in zip(inlet.T, power[:, columns].T.astype(np.float64), strict=True)], axis=1)
+    expected = np.stack(
+        [plant.gpu_error_k(i, w) for i, w in zip(inlet.T, power[:, columns].T.astype(np.float64), strict=True)], axis=1
+    )
     doubt = np.array([plant.inlet_error_k(float(o)) for o in outside[columns]])
     hot = warm[columns]
     both = busy[:, columns] & hot
@@ -91,7 +96,9 @@ def beyond(seen: History, cut: int) -> dict[str, float]:
         "inlet said": float(doubt[hot].mean()),
         "gpu error": float(np.abs(found["gpu_c"] - truth["gpu_c"])[both].mean()),
         "gpu said": float(expected[both].mean()),
-        "power error %": float(100 * (np.abs(found["server_power_w"] - truth["server_power_w"]) / truth["server_power_w"])[both].mean()),
+        "power error %": float(
+            100 * (np.abs(found["server_power_w"] - truth["server_power_w"]) / truth["server_power_w"])[both].mean()
+        ),
     }
 
 
@@ -167,7 +174,12 @@ def load_test(servers: int = 1_000, days: int = 28) -> dict[str, float]:
             each = np.rint(2.6 + 0.96 * inlet + 0.053 / 8 * power + place)
             wall = (power + 2_400) / 0.94
             made[0] += time.process_time() - began
-            rows = {"inlet": inlet[None], "gpu_power": power[None], "server_power": wall[None], "gpu_temp": each.max(axis=0)[None]}
+            rows = {
+                "inlet": inlet[None],
+                "gpu_power": power[None],
+                "server_power": wall[None],
+                "gpu_temp": each.max(axis=0)[None],
+            }
             values = each if target == "gpu_temp_each" else rows[target]
             names = tuple(f"{server.name}/{g}" for g in range(per)) if per > 1 else (server.name,)
             yield Batch(target=target, step_s=INTERVAL_S, ts=ts, names=names, values=values)

@@ -1,10 +1,10 @@
 """Four weeks of a site as its own sensors show them: what the plant and the power chain are learnt from and judged on.
 
-The fluid engine in steps of 60 s, each of them read as live sensors are (whole degrees, biased), means over 300 s. Loads are not the plain
-week: days are drawn with replacement from the days of real series (their first 70 %), with seams of half an hour, one wander per endpoint,
-and the counting noise of bursty arrivals. `mixed`: 80 servers in two rows, half of them opaque tenants, with as much air as that many
-servers are made for. `crowded`: the same with the demo's air, 40 % too little: the aisle overdraws at most hours. `serving`: 160 servers in
-eight rows, ten endpoints.
+The fluid engine in steps of 60 s, each of them read as live sensors are (whole degrees, biased), means over 300 s. Loads are
+not the plain week: days are drawn with replacement from the days of real series (their first 70 %), with seams of half an
+hour, one wander per endpoint, and the counting noise of bursty arrivals. `mixed`: 80 servers in two rows, half of them opaque
+tenants, with as much air as that many servers are made for. `crowded`: the same with the demo's air, 40 % too little: the
+aisle overdraws at most hours. `serving`: 160 servers in eight rows, ten endpoints.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def history(kind: str, seed: int, folder: Path, data: Path | None, *, outside_c:
     fluid = Fluid(site, load_workload(data), seed, at_s=float(-days * DAY_S - 3_600))
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **_lived(fluid, seed, data, days))
+        np.savez(kept, allow_pickle=False, **_lived(fluid, seed, data, days))
     with np.load(kept) as file:
         values = {name: file[name] for name in file.files}
     return History(topology=fluid.topology, values=values, names=_names(fluid))
@@ -73,7 +73,8 @@ def history(kind: str, seed: int, folder: Path, data: Path | None, *, outside_c:
 def _lived(fluid: Fluid, seed: int, data: Path | None, days: int) -> dict[str, Floats]:
     per, count = INTERVAL_S // STEP_S, days * DAY_S // INTERVAL_S
     rates = _rates(fluid, seed, data, (count + 12) * per)
-    outside = fluid.demand.outside_c(fluid.now_s + STEP_S * (np.arange(len(rates)) + 0.5))
+    middle: Floats = fluid.now_s + STEP_S * (np.arange(len(rates), dtype=np.float64) + 0.5)
+    outside = fluid.demand.outside_c(middle)
     parts: dict[str, list[Floats]] = {}
     for k in range(count + 12):
         steps = range(k * per, (k + 1) * per)
@@ -124,7 +125,8 @@ def _rates(fluid: Fluid, seed: int, data: Path | None, steps: int) -> Floats:
 
 
 def _days(fluid: Fluid, data: Path | None) -> Floats:
-    """Return [D, steps of a day]: days of real load relative to their series' mean; the workload's own where there is no data."""
+    """Return [D, steps of a day]: days of real load relative to their series' mean; the workload's own where there is no
+    data."""
     at = np.arange(DAY_S // STEP_S) * STEP_S
     if data is None:
         curve = fluid.demand.rates(STEP_S * np.arange(0.0, 7 * DAY_S / STEP_S))[:, 0].reshape(7, -1)
