@@ -26,8 +26,8 @@ class _Said:
 def drifted(plant: Plant, frames: Mapping[str, Readings]) -> tuple[str, ...]:
     """Return the servers whose inlet, hottest GPU or power has left its family by the newest day (at least 4 h) of `frames`.
 
-    `frames` as for `plant.fit`. A server is off where the median of its errors lies more than three mean absolute errors off its
-    class's; all of a class are off where the class's median is.
+    `frames` as for `plant.fit`. A server is off where the median of its errors lies more than three mean absolute errors off
+    its class's; all of a class are off where the class's median is.
     What lies beyond the learnt range may be as far off as `trust` doubts it. A plant without errors of its own names nobody.
     """
     names = ("inlet", "gpu_temp", "gpu_power", "server_power", "outside")
@@ -56,9 +56,7 @@ def _said(plant: Plant, wide: Mapping[str, Floats]) -> dict[str, _Said]:
     if inlet is not None and "outside" in wide:
         pairs = list(zip(wide["outside"][0].tolist(), load_share(power, plant.peak_gpu_power_w()).tolist(), strict=True))
         value = np.stack([plant.inlet_c(outside, load) for outside, load in pairs], axis=1)
-        doubt = np.stack(
-            [plant.trust("outside_c", outside) + plant.trust("load_share", load) for outside, load in pairs], axis=1
-        )
+        doubts = [plant.trust("outside_c", outside) + plant.trust("load_share", load) for outside, load in pairs]
         out["inlet_c"] = _Said(inlet, value, np.stack(doubts, axis=1))
     if inlet is not None and "gpu_temp" in wide:
         moments = list(zip(inlet.T, power.T, strict=True))

@@ -159,7 +159,7 @@ def _with_each(
     lowest = np.cumsum(found.curve[:, 2:], axis=1).min(axis=1) - FLATTEST * GPU_PRIOR[2] / gpus
     offsets[:, :, 1] = np.maximum(offsets[:, :, 1], -lowest[:, None])
     there = np.arange(most) < gpus[:, None]
-    own: NDArray[np.bool_] = np.logical_and(read, there).any(axis=1)
+    own = np.asarray(np.logical_and(read, there).any(axis=1), dtype=np.bool_)
     usual_w = _usual(power, full_w)
     usual = np.where(there, offsets[:, :, 0] + offsets[:, :, 1] * usual_w[:, None], -np.inf)
     short = -usual.max(axis=1)
