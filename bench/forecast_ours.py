@@ -1,8 +1,8 @@
 """Our forecaster on judged series, in two ways. Both refit once a day and see nothing after an origin.
 
-`service`: the jobs' own code (`forecast.produce`): each refit holds the newest third of a short history back to judge on it, and
-one look per origin. It is what runs. `backtest`: `forecast.backtest.rolling`, which keeps the errors of all days before, as a
-service has them that ran since the series began.
+`service`: the jobs' own code (`forecast.produce`): each refit holds the newest third of a short history back to judge on it,
+and one look per origin. It is what runs. `backtest`: `forecast.backtest.rolling`, which keeps the errors of all days before, as
+a service has them that ran since the series began.
 """
 
 from collections.abc import Callable, Sequence

@@ -38,7 +38,7 @@ class Scored:
 
     @cached_property
     def scale(self) -> Floats:
-        """[S] mean absolute change from a day to the next, before the scored part; one step's change where that is not known."""
+        """[S] mean absolute change from a day to the next before the scored part; one step's where that is not known."""
         day = DAY_S // self.given.batch.step_s
         out = np.full(len(self.given.batch.names), np.nan)
         for s, (begin, first) in enumerate(zip(self.given.begins, self.given.first, strict=True)):
@@ -146,14 +146,14 @@ def pinball_ratio(sets: Sequence[Scored], seconds: int, level: float, *, series_
 
 
 def hits(one: Scored, seconds: int, low: float, high: float) -> Floats:
-    """Return [O, S] 1 where the outcome lies in [quantile low, quantile high] (0 = no lower end), 0 where not, NaN = no pair."""
+    """Return [O, S] 1 where the outcome lies between two quantiles (0 = no lower end), 0 where not, NaN = no pair."""
     actual, top = one.actual(seconds), one.quantile(seconds, high)
     bottom = one.quantile(seconds, low) if low > 0 else np.full_like(top, -np.inf)
     return np.where(np.isnan(actual) | np.isnan(top), np.nan, (actual >= bottom) & (actual <= top))
 
 
 def coverage(sets: Sequence[Scored], horizons_s: Sequence[int], low: float, high: float, *, series_too: bool) -> Interval:
-    """Return the share of outcomes inside, over all pairs of all horizons (the mean over horizons counts as one value a pair)."""
+    """Return the share of outcomes inside, over all pairs; a pair's value is its mean over the horizons."""
     values: list[Floats] = []
     for one in sets:
         each = np.stack([hits(one, s, low, high) for s in horizons_s])

@@ -5,15 +5,18 @@ last one known by then: to interpolate would read ahead.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts.ports import Batch
 from forecast.grids import DAY_S, Floats, Ints
+
+Bools = NDArray[np.bool_]
 
 Part = Literal["dev", "test"]
 STEP_S = 600
@@ -47,7 +50,7 @@ def loads(data: Path) -> dict[str, tuple[str, Floats]]:
     """Return name -> (group, requests/s at 10 min; NaN = gap) of all real series. FileNotFoundError names what is not there."""
     models = pl.read_parquet(data / "servegen_load_10min.parquet").filter(pl.col("model").is_in(["m-large", "m-mid"]))
     found: dict[str, tuple[str, Floats]] = {}
-    gaps: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
+    gaps: dict[str, Bools] = {}
     for name in ("m-large", "m-mid"):
         own = models.filter(pl.col("model") == name).sort("t_s")
         gaps[name] = own["gap"].to_numpy()
@@ -67,9 +70,7 @@ def held(week: pl.DataFrame) -> Floats:
     return np.where(newest >= 0, rate[np.maximum(newest, 0)], np.nan)
 
 
-def largest(
-    clients: pl.DataFrame, gaps: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]
-) -> dict[str, tuple[str, Floats]]:
+def largest(clients: pl.DataFrame, gaps: Mapping[str, Bools]) -> dict[str, tuple[str, Floats]]:
     """Return the clients with the highest mean rate over their development part, under their model's gaps."""
     rates: dict[str, Floats] = {}
     for (model, client), rows in clients.group_by(["model", "client"]):
@@ -110,3 +111,8 @@ def judged(name: str, target: str, series: Mapping[str, tuple[str, Floats]], par
 def only(series: Mapping[str, tuple[str, Floats]], groups: Sequence[str]) -> dict[str, tuple[str, Floats]]:
     """Return the series of some groups."""
     return {name: one for name, one in series.items() if one[0] in groups}
+
+
+def lately(given: Judged, days: float) -> Judged:
+    """Return the same with only the last days of each series scored."""
+    return replace(given, first=np.maximum(given.first, given.ends - int(days * DAY_S) // given.batch.step_s))
