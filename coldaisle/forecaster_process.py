@@ -20,15 +20,14 @@ from coldaisle.part import Part
 from coldaisle.series_cache import SeriesCache
 from coldaisle.settings import Config, ForecastSettings
 from coldaisle.site import PLANT, State, publish_state, wait_for_topology
-from contracts.forecasts import Forecast
+from contracts.forecasts import Block
 from contracts.ports import Batch, Bus, Clock, HistoryReader
 from contracts.topology import Topology
-from control.fold import forecast_row
+from control.forecasts import frames_of
 from forecast import produce
 from forecast.plant import Plant, fit
 from forecast.state import GPU_POWER, TARGETS
 from forecast.state import State as Learnt
-from ingest.codec import frame_of
 from ingest.publisher import Publisher
 
 LONG_STEP_S, SHORT_STEP_S = 300, 60
@@ -85,15 +84,14 @@ class Service:
         long = self._batches(self._ticks, known, LONG_STEP_S, min(TICK_WINDOW, self._window()), now)
         short = self._batches(self._ticks, (*known, "gpu_temp"), SHORT_STEP_S, SHORT_WINDOW, now)
         with self._lock:
-            forecasts, self.learnt = produce.tick(self.learnt, long, short, self.plant, self._limits, now, next(self._seq))
-        self.publish(forecasts)
+            blocks, self.learnt = produce.tick(self.learnt, long, short, self.plant, self._limits, now, next(self._seq))
+        self.publish(blocks)
 
-    def publish(self, forecasts: Sequence[Forecast]) -> None:
+    def publish(self, blocks: Sequence[Block]) -> None:
         """Publish forecasts as rows of the topic `forecasts`."""
-        rows = [forecast_row(forecast) for forecast in forecasts]
-        if rows:
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
-            self.publisher.frame("forecasts", "forecaster", frame_of("forecasts", columns))
+        for block in blocks:
+            for frame in frames_of(block):
+                self.publisher.frame("forecasts", "forecaster", frame)
 
     def _learn(
         self, learn: Callable[[Learnt, Sequence[Batch], datetime], Learnt], targets: Sequence[str] = (*TARGETS, GPU_POWER)

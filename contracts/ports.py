@@ -164,8 +164,9 @@ class HistoryReader(Protocol):
 
     def series(self, target: str, *, as_of: datetime, since: datetime, step_s: int = 300) -> "pl.DataFrame":
         """Long frame (ts, series, value): means over step_s, ts = END of the interval, sorted by series, ts; complete intervals
-        only, and only rows that had arrived by `as_of` (run time). Targets: load, inlet, power (row), gpu_temp (hottest GPU of
-        a server), gpu_power (sum of a server's GPUs), server_power, airflow, outside."""
+        only, and only rows that had arrived by `as_of` (run time). Targets: load, prompt_tok, output_tok (of an endpoint, and
+        of its request classes as endpoint/MS), inlet, power (row), ups_power, server_power, gpu_power (sum of a server's GPUs),
+        gpu_temp (its hottest), gpu_temp_each (server/index), airflow, outside."""
         ...
 
 

@@ -153,7 +153,7 @@ FORECASTS = Schema(
     columns=(
         Column(name="ts", dtype="ts", required=True, doc="issued_at"),
         _key("forecast_id", "unique"),
-        _key("target", "load | inlet | power | gpu_temp | airflow | headroom"),
+        _key("target", "what is forecast: load, inlet, power, ..."),
         _key("series", "endpoint, server, row, ..."),
         _key("model", "what made it"),
         Column(name="champion", dtype="bool", required=True, doc="the one that policies act on"),
@@ -166,4 +166,98 @@ FORECASTS = Schema(
     ),
 )
 
-SCHEMAS: dict[str, Schema] = {s.topic: s for s in (GPU, SERVER, FACILITY, REQUESTS, ENDPOINTS, FORECASTS)}
+
+def _ratio(name: str, doc: str) -> Column:
+    return _number(name, "", 0, 1e9, doc, "f64")
+
+
+def _share(name: str, doc: str) -> Column:
+    return _number(name, "", 0, 1, doc, "f64")
+
+
+_CLASS = (
+    _key("target", "what is forecast"),
+    _key("kind", "kind of series within the target: smooth | bursty | intermittent; pool = all"),
+)
+
+FORECAST_SCORES = Schema(
+    topic="forecast_scores",
+    keys=("target", "kind", "model"),
+    columns=(
+        Column(name="ts", dtype="ts", required=True, doc="when it was counted"),
+        *_CLASS,
+        Column(name="horizon_s", dtype="i64", unit="s", low=0, required=True, doc="how far ahead"),
+        _key("model", "whose forecasts; champion = those that policies acted on"),
+        Column(name="champion", dtype="bool", required=True, doc="whether policies acted on them"),
+        Column(name="points", dtype="i64", low=0, required=True, doc="forecasts whose outcome is known, of the trailing week"),
+        _number("mae", "the target's", 0, 1e12, "mean absolute error of the median", "f64"),
+        _ratio("vs_persistence", "mae / that of the last value on the same points; below 1 = better"),
+        _ratio("vs_seasonal", "mae / that of the same time yesterday"),
+        _number("pinball_99", "the target's", 0, 1e12, "pinball loss of P99", "f64"),
+        _share("coverage_90", "share of outcomes inside [P5, P95]"),
+        _share("coverage_98", "share of outcomes inside [P1, P99]"),
+        _share("below_99", "share of outcomes at or below P99"),
+        _number("width_90", "the target's", 0, 1e12, "mean width of [P5, P95]", "f64"),
+        Column(name="worst_series", dtype="str", doc="the series with the fewest outcomes below P99"),
+        _share("worst_below_99", "its share"),
+        Column(name="worst_day", dtype="ts", doc="the day (its begin, UTC) with the fewest outcomes inside [P5, P95]"),
+        _share("worst_day_coverage_90", "its share"),
+    ),
+)
+
+FORECAST_CHOICES = Schema(
+    topic="forecast_choices",
+    keys=("target", "kind", "band"),
+    columns=(
+        Column(name="ts", dtype="ts", required=True, doc="when it was chosen"),
+        *_CLASS,
+        _key("band", "horizons: short (to 15 min) | hour | day"),
+        _key("model", "the champion from now on"),
+        Column(name="previous", dtype="str", doc="the champion before"),
+        _key("reason", "first | kept | better | worse than naive | gone | only one"),
+        Column(name="models", dtype="list_str", required=True, doc="who stood"),
+        Column(name="ratios", dtype="list_f64", required=True, doc="their mean absolute errors / persistence's"),
+    ),
+)
+
+FORECAST_JOBS = Schema(
+    topic="forecast_jobs",
+    keys=("job",),
+    columns=(
+        Column(name="ts", dtype="ts", required=True, doc="when it ended"),
+        _key("job", "tick | refit | daily | plant | maxima"),
+        _key("status", "ok | over budget | failed | resumed"),
+        _number("took_s", "s", 0, 1e6, "wall time", "f64"),
+        _number("cpu_s", "s", 0, 1e6, "CPU time", "f64"),
+        _number("budget_s", "s", 0, 1e6, "wall time that it may take", "f64"),
+        Column(name="series", dtype="i64", low=0, doc="series forecast or learnt"),
+        Column(name="detail", dtype="str", doc="what went wrong, or why it ran"),
+    ),
+)
+
+FORECAST_ABSENT = Schema(
+    topic="forecast_absent",
+    keys=("target", "series"),
+    columns=(
+        Column(name="ts", dtype="ts", required=True, doc="since when this is the reason"),
+        _key("target", "what is not forecast"),
+        Column(name="series", dtype="str", doc="NULL = all of the target"),
+        Column(name="reason", dtype="str", doc="why there is no forecast; NULL = there is one again"),
+    ),
+)
+
+SCHEMAS: dict[str, Schema] = {
+    s.topic: s
+    for s in (
+        GPU,
+        SERVER,
+        FACILITY,
+        REQUESTS,
+        ENDPOINTS,
+        FORECASTS,
+        FORECAST_SCORES,
+        FORECAST_CHOICES,
+        FORECAST_JOBS,
+        FORECAST_ABSENT,
+    )
+}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.control import Action, Mode, Outcome
-from contracts.forecasts import Forecast
+from contracts.forecasts import Forecasts
 from contracts.topology import Topology
 
 Floats = NDArray[np.float64]
@@ -126,8 +126,8 @@ class View:
     """[ahus] in the order of index.ahu"""
     outside_c: float
     # what is expected and what is in force
-    forecasts: Mapping[tuple[str, str], Forecast] = field(default_factory=dict)
-    """(target, series) -> newest champion forecast"""
+    forecasts: Forecasts = field(default_factory=Forecasts)
+    """the newest champion of every series"""
     actions: Mapping[str, Action] = field(default_factory=dict)
     """target -> newest unexpired action of this controller"""
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)

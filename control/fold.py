@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from contracts.control import Action, Mode, Outcome, Revert
-from contracts.forecasts import Forecast
+from contracts.forecasts import Forecasts
 from contracts.schemas import SCHEMAS
 from contracts.topology import Topology
 from contracts.view import Index, ServerPlant, View
 from control import index as positions
 from control.columns import Columns, columns_of, is_text, micros
+from control.forecasts import blocks_of
 from control.newest import Floats, Newest, Times
 from control.placed import Memory, Places, gpus, named, places, units
 
@@ -56,7 +56,7 @@ class Fold:
         self._ups = Newest(len(topology.upses), ("lost",))
         self._ahu = Newest(len(self.index.ahu), ("lost",))
         self._site = Newest(1, ("outside_c",))
-        self._forecasts: dict[tuple[str, str], Forecast] = {}
+        self._forecasts = Forecasts()
         self._actions: dict[str, Action] = {}
         self._outcomes: dict[str, Outcome] = {}
         self.modes: Mapping[str, Mode] = {}
@@ -73,7 +73,7 @@ class Fold:
             if "backfilled" in frame.columns:
                 frame = frame.filter(~pl.col("backfilled").fill_null(value=False))
             if topic == "forecasts":
-                self._observe_forecasts(frame)
+                self._forecasts = self._forecasts.with_blocks(blocks_of(frame))
                 return False
             if topic not in WANTED or frame.is_empty():
                 return False
@@ -131,7 +131,7 @@ class Fold:
             ups_lost=self._ups.values("lost") > 0,
             ahu_lost=self._ahu.values("lost") > 0,
             outside_c=float(self._site.values("outside_c")[0]),
-            forecasts=dict(self._forecasts),
+            forecasts=self._forecasts,
             actions=self._in_force(wall),
             outcomes=dict(self._outcomes),
             modes=self.modes,
@@ -202,14 +202,6 @@ class Fold:
                 newest.fold(columns, times, found[name])
         return "row" in found
 
-    def _observe_forecasts(self, frame: pl.DataFrame) -> None:
-        for row in frame.filter(pl.col("champion")).iter_rows(named=True):
-            key = (row["target"], row["series"])
-            known = self._forecasts.get(key)
-            issued_at = row["ts"].replace(tzinfo=UTC)
-            if known is None or issued_at >= known.issued_at:
-                self._forecasts[key] = forecast_of(row)
-
 
 def _metered(source: Any, rows: int) -> Floats:
     """1 where a meter tells the power of a row, 0 where it is the sum of its servers."""
@@ -219,40 +211,3 @@ def _metered(source: Any, rows: int) -> Floats:
 def _lost(state: Any) -> Floats:
     """1 where something is lost, NaN where nothing is said."""
     return np.where(state.is_null().to_numpy(zero_copy_only=False), np.nan, is_text(state, "lost"))
-
-
-def forecast_of(row: Mapping[str, Any]) -> Forecast:
-    """Return the Forecast in a row of the `forecasts` table (naive UTC times, row-major values)."""
-    levels = tuple(row["levels"])
-    values = list(row["values"])
-    width = len(levels)
-    return msgspec.convert(
-        {
-            **{name: row[name] for name in ("forecast_id", "target", "series", "model", "champion", "unit")},
-            "issued_at": row["ts"].replace(tzinfo=UTC),
-            "data_until": row["data_until"].replace(tzinfo=UTC),
-            "valid_at": tuple(at.replace(tzinfo=UTC) for at in row["valid_at"]),
-            "levels": levels,
-            "values": tuple(tuple(values[i : i + width]) for i in range(0, len(values), width)),
-            "degradations": tuple(row["degradations"]),
-        },
-        Forecast,
-    )
-
-
-def forecast_row(forecast: Forecast) -> dict[str, object]:
-    """Return the row of the `forecasts` table for a Forecast: the inverse of `forecast_of`."""
-    return {
-        "ts": forecast.issued_at,
-        "forecast_id": forecast.forecast_id,
-        "target": forecast.target,
-        "series": forecast.series,
-        "model": forecast.model,
-        "champion": forecast.champion,
-        "data_until": forecast.data_until,
-        "unit": forecast.unit,
-        "valid_at": list(forecast.valid_at),
-        "levels": list(forecast.levels),
-        "values": [value for step in forecast.values for value in step],
-        "degradations": list(forecast.degradations),
-    }

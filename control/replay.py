@@ -8,7 +8,7 @@ import polars as pl
 from contracts.control import Action, Outcome
 from contracts.ports import HistoryReader
 from contracts.schemas import SCHEMAS
-from control.fold import Fold
+from control.fold import WANTED, Fold
 
 WINDOW = timedelta(hours=2)
 
@@ -16,10 +16,8 @@ WINDOW = timedelta(hours=2)
 def fold_history(fold: Fold, reader: HistoryReader, as_of: datetime, window: timedelta = WINDOW) -> None:
     """Fold what had arrived in the `window` before `as_of` (aware UTC, run time), in the log's own order."""
     params = {"until": as_of.replace(tzinfo=None), "since": (as_of - window).replace(tzinfo=None)}
-    for topic, schema in SCHEMAS.items():
-        if topic == "requests":
-            continue  # a View holds no single requests
-        names = ", ".join(f'"{column.name}"' for column in schema.columns)
+    for topic in (*WANTED, "forecasts"):
+        names = ", ".join(f'"{column.name}"' for column in SCHEMAS[topic].columns)
         fold.observe(topic, reader.query(_arrived(topic, names), params))
     for body in _bodies(reader, "actions", params):
         fold.action(msgspec.json.decode(body, type=Action))

@@ -1,7 +1,7 @@
 """The forecast service's pure core: `refit` every hour, `refit_daily` every day, `tick` every minute. No I/O, no clock.
 
     state = refit(refit_daily(State(), batches_300s, now), batches_300s, now)
-    forecasts, state = tick(state, batches_300s, batches_60s, plant, limits, now, seq)
+    blocks, state = tick(state, batches_300s, batches_60s, plant, limits, now, seq)
 
 `batches_300s`: per target of load, inlet, power (and gpu_power) the 300 s grid; a refit wants the whole history, a tick the
 newest eight days. `batches_60s`: the 60 s grid of the newest hour or more, for load, inlet, power, gpu_power, gpu_temp; what is
@@ -10,11 +10,11 @@ not there is done without, and named. A batch may carry new series, in any order
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 
-from contracts.forecasts import UNITS, Forecast, Target
+from contracts.forecasts import Block, Target
 from contracts.ports import Batch
 from forecast import refit as learning
 from forecast.derived import gpu_temperatures, headroom
@@ -60,7 +60,7 @@ def tick(
     now: datetime,
     seq: int,
     events: Sequence[Event] = (),
-) -> tuple[list[Forecast], State]:
+) -> tuple[list[Block], State]:
     """Return this minute's forecasts and the state for the next one.
 
     Champions of load, inlet, power, headroom (`limits`: row -> W) and gpu_temp; every 15 min their path to 24 h (gpu_temp: one
@@ -74,7 +74,7 @@ def tick(
     fine = {target: usual(given.batch, events) for target, given in short.items()}
     full = state.path_at is None or (now - state.path_at).total_seconds() >= PATH_EVERY_S - 30
     seconds = np.array(PATH_S if full else HORIZONS_S, dtype=np.int64)
-    forecasts: list[Forecast] = []
+    blocks: list[Block] = []
     without: list[tuple[str, str]] = []
     classes = dict(state.classes)
     outlooks: dict[Target, Outlook] = {}
@@ -95,18 +95,18 @@ def tick(
         classes[target] = klass
         outlooks[target] = outlook
         absent = []
-        forecasts += _issue(target, outlook, now, seq, absent)
+        blocks += _issue(target, outlook, now, seq, absent)
         without += explained(absent, target, told)
         for other in others:
-            forecasts += _issue(target, _announced(other, batch, now_s, events)[0], now, seq, None)
+            blocks += _issue(target, _announced(other, batch, now_s, events)[0], now, seq, None)
     if "power" in outlooks:
-        forecasts += _issue("headroom", headroom(outlooks["power"], limits, without), now, seq, without)
+        blocks += _issue("headroom", headroom(outlooks["power"], limits, without), now, seq, without)
     if "inlet" in outlooks:
         hot = gpu_temperatures(outlooks["inlet"], plant, fine, classes.get("gpu_power"), without)
         if hot is not None:
             hot = replace(hot, notes=noted(hot.names, hot.notes, told_of(short.get("gpu_temp"), short.get(GPU_POWER))))
-            forecasts += _issue("gpu_temp", hot, now, seq, without)
-    return forecasts, replace(state, classes=classes, path_at=now if full else state.path_at, without=tuple(without))
+            blocks += _issue("gpu_temp", hot, now, seq, without)
+    return blocks, replace(state, classes=classes, path_at=now if full else state.path_at, without=tuple(without))
 
 
 def _unready(batch: Batch, klass: ClassState | None) -> str:
@@ -155,36 +155,32 @@ def _announced(
     return replace(outlook, values=applied(effect, outlook.values, outlook.levels, lower=batch.lower, upper=batch.upper)), told
 
 
-def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: list[tuple[str, str]] | None) -> list[Forecast]:
-    """Return one Forecast per series with an opinion; `without` None = challengers, which are silent about the rest."""
+def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: list[tuple[str, str]] | None) -> list[Block]:
+    """Return the outlook as a block, where any series has an opinion; `without` None = challengers, which are silent about the
+    rest."""
     champion = without is not None
-    known = np.asarray(np.isfinite(outlook.values).all(axis=2), dtype=np.bool_)
-    times = tuple(now + timedelta(seconds=int(s)) for s in outlook.seconds)
     stamp = f"{epoch_s(now):x}-{seq:x}"
-    out = []
-    for s, name in enumerate(outlook.names):
-        if not known[s].any():
-            if without is not None:
-                newest = int(outlook.data_until_s[s])
-                age = "ever" if newest < 0 else f"since {datetime.fromtimestamp(newest, UTC):%Y-%m-%dT%H:%MZ}"
-                without.append((f"{target}/{name}", f"nothing observed {age}"))
-            continue
-        whole = bool(known[s].all())
-        rows = outlook.values[s] if whole else outlook.values[s][known[s]]
-        out.append(
-            Forecast(
-                forecast_id=f"{target}-{name}-{stamp}" + ("" if champion else f"-{outlook.models[s]}"),
-                target=target,
-                series=name,
-                model=outlook.models[s],
-                champion=champion,
-                issued_at=now,
-                data_until=datetime.fromtimestamp(int(outlook.data_until_s[s]), UTC),
-                unit=UNITS[target],
-                valid_at=times if whole else tuple(t for t, ok in zip(times, known[s], strict=True) if ok),
-                levels=outlook.levels,
-                values=tuple(map(tuple, rows.tolist())),
-                degradations=outlook.notes[s],
-            )
-        )
-    return out
+    suffixes = [stamp if champion else f"{stamp}-{model}" for model in outlook.models]
+    block = Block(
+        target=target,
+        champion=champion,
+        issued_at=now,
+        lead_s=outlook.seconds.astype(np.float64),
+        levels=outlook.levels,
+        names=outlook.names,
+        ids=tuple(f"{target}-{name}-{suffix}" for name, suffix in zip(outlook.names, suffixes, strict=True)),
+        values=outlook.values,
+        data_until_s=outlook.data_until_s,
+        models=outlook.models,
+        notes=outlook.notes,
+    )
+    if without is not None:
+        without += [
+            (f"{target}/{outlook.names[s]}", _silent(int(outlook.data_until_s[s]))) for s in np.flatnonzero(~block.spoken)
+        ]
+    return [block] if block.spoken.any() else []
+
+
+def _silent(newest_s: int) -> str:
+    since = "ever" if newest_s < 0 else f"since {datetime.fromtimestamp(newest_s, UTC):%Y-%m-%dT%H:%MZ}"
+    return f"nothing observed {since}"

@@ -37,6 +37,7 @@ def check(topic: str, frame: pl.DataFrame, at: datetime, source: str) -> Checked
     rules = [
         rule for column in schema.columns if _suspect(column, frame.get_column(column.name), at) for rule in _rules(column, at)
     ]
+    rules += _agreements(topic, frame)
     if not rules:
         return Checked(good=frame)
     reason = pl.coalesce([pl.when(bad).then(pl.lit(text)) for bad, text in rules]).alias("__reason")
@@ -86,7 +87,7 @@ def _suspect(column: Column, series: pl.Series, at: datetime) -> bool:
     if column.required and series.null_count():
         return True
     if column.dtype == "list_f64":
-        return True
+        return not isfinite(series.explode().sum())
     if column.dtype in ("f32", "f64") and not isfinite(series.sum()):  # NaN and infinity survive a sum
         return True
     low, high = _bounds(column, at)
@@ -118,6 +119,15 @@ def _rules(column: Column, at: datetime) -> list[tuple[pl.Expr, str]]:
     if high is not None:  # NaN counts as greater than everything in polars; it was named before
         rules.append((value > high, f"{name} is above {high:g} {column.unit}".rstrip()))
     return rules
+
+
+def _agreements(topic: str, frame: pl.DataFrame) -> list[tuple[pl.Expr, str]]:
+    """What makes a row bad by columns that do not agree with each other."""
+    if topic != "forecasts":
+        return []
+    wanted = pl.col("valid_at").list.len() * pl.col("levels").list.len()
+    bad = (pl.col("values").list.len() != wanted) | (wanted == 0)
+    return [(bad, "values has not one entry per time and level")] if frame.select(bad.any()).item() else []
 
 
 def _bounds(column: Column, at: datetime) -> tuple[Any, Any]:

@@ -4,14 +4,12 @@ Between two quantiles the distribution is linear; beyond the outermost two it is
 no quantile tells it): P(X > x) = (1 - l_n) exp(-(x - q_n) / s), s = (q_n - q_{n-1}) / ln((1 - l_{n-1}) / (1 - l_n)).
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 
-from contracts.forecasts import Forecast, Target
+from contracts.forecasts import Block, Target
 from contracts.view import Bools, Floats, Ints, View
 
 
@@ -67,37 +65,56 @@ class Exceedance:
 
 def fan(view: View, target: Target, names: Sequence[str], *, horizon_s: float, max_age_s: float = 900.0) -> Fan:
     """Return the fresh champions of `target` for `names`, cut to `horizon_s` from view.now."""
-    found = [view.forecasts.get((target, name)) for name in names]
-    until, oldest = view.now + timedelta(seconds=horizon_s), view.now - timedelta(seconds=max_age_s)
-    cuts: list[tuple[int, Forecast, int, int]] = []
-    for i, forecast in enumerate(found):
-        if forecast is None or forecast.issued_at < oldest:
-            continue
-        first, last = bisect_left(forecast.valid_at, view.now), bisect_right(forecast.valid_at, until)
-        if last > first:
-            cuts.append((i, forecast, first, last))
-    steps = max((last - first for _, _, first, last in cuts), default=0)
-    levels = np.array(cuts[0][1].levels if cuts else (0.5,), dtype=np.float64)
-    values = np.full((len(names), steps, len(levels)), np.nan)
-    lead_s = np.full((len(names), steps), np.nan)
-    start = np.full(len(names), np.nan)
-    ids = [""] * len(names)
-    leads: dict[object, list[float]] = {}
-    for i, forecast, first, last in cuts:
-        block = np.array((forecast.values[0], *forecast.values[first:last]), dtype=np.float64)
-        if len(forecast.levels) != len(levels) or forecast.levels != cuts[0][1].levels:
-            block = np.stack([np.interp(levels, forecast.levels, row) for row in block])
-        values[i, : last - first] = block[1:]
-        start[i] = np.interp(0.5, levels, block[0])
-        key = (forecast.valid_at[first], forecast.valid_at[last - 1], last - first)
-        if key not in leads:
-            leads[key] = [(at - view.now).total_seconds() for at in forecast.valid_at[first:last]]
-        lead_s[i, : last - first] = leads[key]
-        ids[i] = forecast.forecast_id
-    known = np.isfinite(start)
-    return Fan(
-        known=known, lead_s=lead_s, levels=levels, values=np.maximum.accumulate(values, axis=2), start=start, ids=tuple(ids)
-    )
+    left = np.ones(len(names), dtype=np.bool_)
+    cuts: list[tuple[Block, Ints, Ints, Ints]] = []
+    for block in view.forecasts.of(target):
+        age_s = (view.now - block.issued_at).total_seconds()
+        if age_s > max_age_s or not left.any():
+            break
+        at = np.where(left, block.rows(names), -1)
+        left &= at < 0
+        ahead = np.flatnonzero((block.lead_s >= age_s) & (block.lead_s <= age_s + horizon_s))
+        mine = np.flatnonzero(at >= 0)
+        if len(mine):
+            cuts.append((block, mine, at[mine], ahead))
+    return _joined(cuts, len(names), view)
+
+
+def _joined(cuts: Sequence[tuple[Block, Ints, Ints, Ints]], series: int, view: View) -> Fan:
+    """Return the fan of (block, series, their places in the block, steps that count)."""
+    steps = max((len(ahead) for *_, ahead in cuts), default=0)
+    levels = np.asarray(cuts[0][0].levels if cuts else (0.5,), dtype=np.float64)
+    values = np.full((series, steps, len(levels)), np.nan)
+    lead_s = np.full((series, steps), np.nan)
+    start = np.full(series, np.nan)
+    ids = [""] * series
+    for block, mine, at, ahead in cuts:
+        some = block.known[np.ix_(at, ahead)].any(axis=1)
+        mine, at = mine[some], at[some]
+        own = block.values[at]
+        if block.levels != tuple(levels.tolist()):
+            own = _at_levels(own, np.asarray(block.levels), levels)
+        values[mine, : len(ahead)] = own[:, ahead]
+        lead_s[mine, : len(ahead)] = block.lead_s[ahead] - (view.now - block.issued_at).total_seconds()
+        start[mine] = _first(_at_levels(own, levels, np.array([0.5]))[..., 0])
+        for i, place in zip(mine, at, strict=True):
+            ids[i] = block.ids[place]
+    lead_s = np.where(np.isnan(values).any(axis=2), np.nan, lead_s)
+    ordered = np.maximum.accumulate(values, axis=2)
+    return Fan(known=np.isfinite(start), lead_s=lead_s, levels=levels, values=ordered, start=start, ids=tuple(ids))
+
+
+def _at_levels(values: Floats, levels: Floats, wanted: Floats) -> Floats:
+    """Return `values` [..., levels] at other levels, linear between, the outermost beyond."""
+    place = np.interp(wanted, levels, np.arange(len(levels)))
+    low = np.minimum(place.astype(np.int64), len(levels) - 1)
+    high, share = np.minimum(low + 1, len(levels) - 1), place - low
+    return np.asarray(values[..., low] * (1 - share) + values[..., high] * share)
+
+
+def _first(medians: Floats) -> Floats:
+    """Return [series] the median at the first step that is known."""
+    return np.asarray(np.take_along_axis(medians, np.isfinite(medians).argmax(axis=1)[:, None], axis=1)[:, 0])
 
 
 def exceedance(of: Fan, limit: Floats) -> Exceedance:

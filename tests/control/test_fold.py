@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.control import Action, ClockCap, Revert
-from control.fold import Fold, forecast_of, forecast_row
+from control.fold import Fold
 from tests.factories import NOW, make_topology
 
 AT = NOW.replace(tzinfo=None)
@@ -128,29 +128,6 @@ def test_an_expired_or_reverted_action_is_not_in_force() -> None:
     fold.action(revert)
     fold.action(cap)  # a late copy
     assert not fold.view(NOW, NOW + timedelta(seconds=2)).actions
-
-
-def test_a_forecast_survives_its_row() -> None:
-    row = {
-        "ts": AT,
-        "forecast_id": "f",
-        "target": "power",
-        "series": "row-0",
-        "model": "ridge",
-        "champion": True,
-        "data_until": AT,
-        "unit": "W",
-        "valid_at": [AT + timedelta(minutes=1), AT + timedelta(minutes=5)],
-        "levels": [0.5, 0.99],
-        "values": [1.0, 2.0, 3.0, 4.0],
-        "degradations": ["gap"],
-    }
-    forecast = forecast_of(row)
-    assert forecast.values == ((1.0, 2.0), (3.0, 4.0))
-    assert forecast.valid_at[1] == datetime(2026, 7, 15, 14, 5, tzinfo=UTC)
-    again = forecast_row(forecast)
-    assert again["values"] == row["values"]
-    assert forecast_of({**again, "ts": AT, "data_until": AT, "valid_at": row["valid_at"]}) == forecast
 
 
 @given(st.permutations(range(6)), st.integers(1, 5))

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from contracts.control import Action, ClockCap, Outcome
-from contracts.forecasts import Forecast
+from contracts.forecasts import Forecast, block_of
 from contracts.ports import Collected, Start
 from contracts.schemas import SCHEMAS
 from contracts.view import View
-from control.fold import Fold, forecast_row
+from control.fold import Fold
+from control.forecasts import frames_of
 from control.replay import fold_history
 from ingest.bus import BusSettings, KafkaBus, connect
-from ingest.codec import decode, frame_of
+from ingest.codec import decode
 from ingest.embedded import EmbeddedBroker
 from ingest.history import owner
 from ingest.history.store import History
@@ -109,7 +110,8 @@ def publish(bus: KafkaBus) -> int:
             },
         ),
     )
-    publisher.frame("forecasts", "a", frame_of("forecasts", {name: [value] for name, value in forecast_row(FORECAST).items()}))
+    for frame in frames_of(block_of([FORECAST])):
+        publisher.frame("forecasts", "a", frame)
     publisher.record("actions", "r0s0", CAP)
     publisher.record("outcomes", "r0s0", APPLIED)
     assert bus.flush(10.0)
@@ -161,6 +163,8 @@ def assert_equal(a: View, b: View) -> None:
         mine, other = getattr(a, field.name), getattr(b, field.name)
         if isinstance(mine, np.ndarray):
             assert np.array_equal(mine, other, equal_nan=mine.dtype.kind == "f"), field.name
+        elif field.name == "forecasts":
+            assert [b.forecasts() for b in mine.of("power")] == [b.forecasts() for b in other.of("power")]
         elif field.name not in ("topology", "index"):
             assert mine == other, field.name
 
@@ -173,5 +177,5 @@ def test_live_and_replayed_views_are_equal(fresh_broker: EmbeddedBroker, tmp_pat
         replayed = fold_owner(bus, records, tmp_path / "history.duckdb").view(NOW, NOW)
     assert live.actions.keys() == {"clock_cap/r0s0"}
     assert live.ahu_lost.any()
-    assert live.forecasts
+    assert len(live.forecasts)
     assert_equal(live, replayed)

@@ -14,9 +14,10 @@ from contracts.ports import Batch
 from contracts.registry import FORECASTERS, load
 from forecast.futures import Event, applied, apply, effect_of, events_of, touching, usual, widened
 from forecast.grids import restricted
-from forecast.produce import State, refit, tick
+from forecast.produce import State, refit
 from forecast.weather import Ahead, Errors, Issued, assumed_errors, forecast_outside, learnt_errors, provided, with_covariate
 from tests.forecast.synthetic import T0_S, at, daily
+from tests.forecast.ticking import tick
 
 END_S = 2 * 86_400
 TOML = """

@@ -17,8 +17,9 @@ from contracts.forecasts import Forecast
 from contracts.ports import Batch
 from forecast.batches import to_batch, utc
 from forecast.inputs import clean
-from forecast.produce import State, refit, tick
+from forecast.produce import State, refit
 from tests.forecast.synthetic import T0_S, at, daily, frame_of
+from tests.forecast.ticking import tick
 
 DAYS = 2
 END_S = DAYS * 86_400

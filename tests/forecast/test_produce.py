@@ -13,9 +13,10 @@ from contracts.forecasts import ROW_POWER_LEVELS, UNITS, Forecast
 from contracts.ports import Batch
 from forecast.grids import recent
 from forecast.plant import Plant, fit
-from forecast.produce import CHALLENGER_S, HORIZONS_S, PATH_S, State, refit, refit_daily, tick
+from forecast.produce import CHALLENGER_S, HORIZONS_S, PATH_S, State, refit, refit_daily
 from tests.factories import make_topology
 from tests.forecast.synthetic import T0_S, at, walk
+from tests.forecast.ticking import tick
 
 DAYS = 4
 TOPOLOGY = make_topology(servers_per_row=3)

@@ -17,7 +17,7 @@ def fired(view: View) -> dict[str, Raise]:
 
 def heat(view: View, nodes: list[str], temp_c: float, spread: float = 0.5) -> View:
     made = [make_forecast("gpu_temp", node, [80.0, temp_c, temp_c], spread=spread) for node in nodes]
-    return replace(view, forecasts={**view.forecasts, **forecasts(*made)})
+    return replace(view, forecasts=forecasts(*made, among=view.forecasts))
 
 
 def test_quiet_site_is_one_reason() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.forecasts import Forecasts
 from contracts.view import View
 from policies.band import Band
 from policies.caps import Caps, CapsSettings
@@ -51,7 +52,7 @@ def test_acts_on_the_upper_quantile_before_the_rise() -> None:
     rising = make_forecast("power", "row-0", [power + 600 * k for k in range(15)], spread=100.0)
     view = at(0.85)
     assert clocks(decide(view)) == {}
-    view = replace(view, forecasts={**view.forecasts, ("power", "row-0"): rising})
+    view = replace(view, forecasts=forecasts(rising, among=view.forecasts))
     decisions = decide(view)
     assert kinds(view, clocks(decisions)) == {"saas"}
     assert decisions[0].forecast_ids == ("power-row-0",)
@@ -138,7 +139,7 @@ def test_silent_row_with_unknown_load_gets_the_static_safe_cap() -> None:
 
 
 def test_without_forecast_polcas_spike_is_assumed_and_said() -> None:
-    view = at(0.85, forecasts={})
+    view = at(0.85, forecasts=Forecasts())
     decisions = decide(view)
     assert kinds(view, clocks(decisions)) == {"saas"}
     assert reasons(decisions) == [f"row-{r}: no fresh forecast of its power: POLCA's spike is assumed" for r in range(2)]

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from contracts.control import Action, ClockCap, Decision, Outcome, Status, Value
-from contracts.forecasts import LEVELS, Forecast, Target
+from contracts.forecasts import LEVELS, Forecast, Forecasts, Target, block_of
 from contracts.view import View
 from tests.factories import NOW
 
@@ -28,8 +28,8 @@ def make_forecast(
     )
 
 
-def forecasts(*made: Forecast) -> dict[tuple[str, str], Forecast]:
-    return {(f.target, f.series): f for f in made}
+def forecasts(*made: Forecast, among: Forecasts | None = None) -> Forecasts:
+    return (among or Forecasts()).with_blocks(block_of([forecast]) for forecast in made)
 
 
 def make_action(target: str, value: Value, *, policy: str = "caps", at: datetime = NOW - timedelta(seconds=300)) -> Action:

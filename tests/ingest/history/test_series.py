@@ -138,10 +138,47 @@ def test_nothing_recorded_is_an_empty_frame(history: History, target: str) -> No
     assert frame.columns == ["ts", "series", "value"]
 
 
+def test_request_classes_come_from_the_log_beside_the_endpoints_gauges(history: History) -> None:
+    log = log_of(
+        "endpoints",
+        [{"t": -10, "endpoint": "chat", "node": "a", "requests_rps": 2.0, "prompt_tok_s": 900.0, "output_tok_s": 70.0}],
+    )
+    asked = [(-100, 100, 20, None), (-20, 100, 20, 6.0), (-15, 300, 500, None), (-10, 5_000, 99, 3.0), (-5, None, 1, None)]
+    for i, (t, prompt, output, weight) in enumerate(asked):
+        at = NOW + timedelta(seconds=t)
+        columns: dict[str, list[Any]] = {"prompt_tokens": [prompt], "output_tokens": [output], "weight": [weight]}
+        log.rows("requests", {"ts": [at], "request_id": [str(i)], "endpoint": ["chat"], **columns}, at)
+    fill(history, log)
+    load = values(history, "load", since=ago(120))
+    assert load == {
+        ("chat", 0): 2.0,
+        ("chat/SS", -60): 1 / 60,
+        ("chat/SS", 0): 0.1,
+        ("chat/ML", 0): 1 / 60,
+        ("chat/LS", 0): 0.05,
+    }
+    assert values(history, "prompt_tok", since=ago(60)) == {
+        ("chat", 0): 900.0,
+        ("chat/SS", 0): 10.0,
+        ("chat/ML", 0): 5.0,
+        ("chat/LS", 0): 250.0,
+    }
+    assert values(history, "output_tok", since=ago(60))[("chat/ML", 0)] == pytest.approx(500 / 60)
+
+
+def test_upses_and_single_gpus(history: History) -> None:
+    log = log_of("facility", [{"t": -10, "kind": "ups", "unit": "ups-0", "power_w": 5e5}])
+    at = ago(10)
+    log.rows("gpu", {"ts": [at] * 2, "node": ["a", "a"], "gpu": [0, 11], "temp_c": [60.0, 61.0]}, at)
+    fill(history, log)
+    assert values(history, "ups_power") == {("ups-0", 0): 5e5}
+    assert values(history, "gpu_temp_each") == {("a/0", 0): 60.0, ("a/11", 0): 61.0}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        pytest.param({"target": "luck"}, "unknown target 'luck': there are load, inlet", id="target"),
+        pytest.param({"target": "luck"}, "unknown target 'luck': there are load, prompt_tok", id="target"),
         pytest.param({"as_of": naive(NOW)}, "both need a time zone", id="naive"),
         pytest.param({"step_s": 0}, "step_s = 0: must be 1 to 86400", id="step"),
     ],
