@@ -3,9 +3,9 @@
     python -m bench.forecast --report F [--data DIR] [--part dev|test] [--way service|backtest] [--quick] [--peers PYTHON]
 
 `dev` scores the last 40 % of the first 70 % of every series, and is what one develops with; `test` scores the last 30 %, and
-is for the end: nothing may be tuned on it. `--quick` looks at the last day only: it shows that the benchmark runs, and proves
-nothing. `--peers` is a Python with bench/beside/forecast_peers/requirements.txt (`make bench-peers`); without it the answers that
-they gave before are used, and where there are none, the peers are reported as absent. Raw samples lie beside F, as Parquet.
+is for the end: nothing may be tuned on it. `--quick` looks at the last day only: it shows that the benchmark runs, no more.
+`--peers` is a Python with bench/beside/forecast_peers/requirements.txt (`make bench-peers`). Without it the answers that
+peers gave before are used; a peer without any is reported as absent. Raw samples lie beside F, as Parquet.
 """
 
 import argparse
@@ -22,16 +22,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bench import forecast_inlet as inlet
 from bench import forecast_lines as lines
 from bench import forecast_peers as peers
+from bench import forecast_speed as speed
 from bench.forecast_ours import issued
 from bench.forecast_scores import Scored, columns_of
-from bench.forecast_sets import judged, lately, loads, only
+from bench.forecast_sets import Judged, judged, lately, loads, only
+from bench.forecast_twin import row_power
 from bench.twin import loop_ns, rss_mib
+from forecast.grids import Floats, carried
+from ingest.workload import load as load_workload
 
 BUILD = Path("build/forecast-peers")
+TWIN = Path("build/forecast-twin")
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5_000
+PARTS = ("loads", "inlets", "speed")
 KEYS = {
     "load_15m_vs_persistence": ("15 min / persistence", "model level"),
     "load_1h_vs_persistence": ("1 h / persistence", "model level"),
@@ -54,33 +61,63 @@ def tell(text: str) -> None:
 
 
 def real(options: argparse.Namespace) -> tuple[list[Scored], list[dict[str, Any]]]:
-    """Return what was issued for the real loads (model level, mixed) and the lines about it."""
+    """Return what was issued for the real loads (model level, mixed) and for twin rows, and the lines about them."""
     series = loads(options.data)
-    found = {}
-    for name, groups in (("level", ["model"]), ("mixed", ["model", "client"])):
-        given = judged(name, "load", only(series, groups), options.part)
-        if options.quick:
-            given = lately(given, 1.0)
-        found[name] = Scored(
-            given=given, issued=issued(given, lines.HORIZONS_S, way=options.way, stride=options.stride, told=tell)
-        )
-    level, mixed = found["level"], found["mixed"]
-    out = lines.loads(level, [mixed])
-    answers = asked(mixed, options)
-    out += lines.peers(mixed, answers)
-    return [level, mixed], out + [
-        absent(f"peer {peer}", "it has answered nothing yet") for peer in peers.PEERS if peer not in answers
-    ]
+    sets = [judged("level", "load", only(series, ["model"]), options.part), judged("mixed", "load", series, options.part)]
+    if not options.quick:
+        sets.append(judged("rows", "power", rows_of(series["m-large"][1], options.data), options.part, step_s=300))
+    found = [scored(given, options) for given in sets]
+    out = lines.loads(found[0], found[1:])
+    out += lines.rows(found[2]) if len(found) > 2 else [absent("row power", "not with --quick")]
+    if options.quick:
+        return found, out + before()
+    answers = asked(options)
+    out += lines.peers(found[1], answers)
+    return found, out + [absent(f"peer {peer}", "it has answered nothing yet") for peer in peers.PEERS if peer not in answers]
 
 
-def asked(mixed: Scored, options: argparse.Namespace) -> dict[str, pl.DataFrame]:
+def before(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Return the peers' lines of the last full run, with its date."""
+    files = sorted(folder.glob("forecast-*.json"))
+    if not files:
+        return [absent("peers", "no full run in bench/results yet")]
+    last = json.loads(files[-1].read_text())
+    mine = [one for one in last["lines"] if any(peer in one["what"] for peer in peers.PEERS)]
+    return [{**one, "from": last["date"]} for one in mine]
+
+
+def scored(given: Judged, options: argparse.Namespace) -> Scored:
+    """Return the set with what we issue for it, every 10 min whatever its step."""
+    given = lately(given, 1.0) if options.quick else given
+    stride = options.stride * 600 // given.batch.step_s
+    return Scored(given=given, issued=issued(given, lines.horizons(given), way=options.way, stride=stride, told=tell))
+
+
+def rows_of(fortnight: Floats, data: Path) -> dict[str, tuple[str, Floats]]:
+    """Return the twin's row power under m-large's fortnight."""
+    made = row_power(carried(fortnight[None])[0], load_workload(data), TWIN)
+    return {f"row-{n + 1}": ("row", values) for n, values in enumerate(made)}
+
+
+def asked(options: argparse.Namespace) -> dict[str, pl.DataFrame]:
     """Return the peers' answers: what they gave before, and, with their Python, what is missing."""
     folder = BUILD / options.part
     if options.peers and not options.quick:
         peers.prepare([judged("mixed", "load", loads(options.data), options.part)], options.pairs, folder)
-        peers.run(options.peers, peers.PEERS, folder)
+        peers.run(options.peers, options.ask, folder)
     found = {peer: peers.answers(folder, peer) for peer in peers.PEERS}
     return {peer: table for peer, table in found.items() if len(table)}
+
+
+def inlets(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the lines about inlets on the twin."""
+    workload = load_workload(options.data)
+    done = []
+    for kind in inlet.KINDS:
+        for seed in range(1, options.seeds + 1):
+            done.append(inlet.ticked(inlet.made(kind, seed, workload, TWIN)))
+            tell(f"inlet {kind} {seed}")
+    return inlet.lines(done)
 
 
 def absent(what: str, why: str) -> dict[str, Any]:
@@ -127,8 +164,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     if options.data is None:
         found += [absent("all lines on real loads", "no data: give --data or COLDAISLE_DATA")]
-    else:
+    elif "loads" in options.only:
         sets, found = real(options)
+    speed_raw: dict[str, Any] = {}
+    if options.quick:
+        found += [absent(name, "not with --quick") for name in ("inlets on the twin", "speed")]
+    if "inlets" in options.only and not options.quick:
+        found += inlets(options)
+    if "speed" in options.only and not options.quick:
+        more, speed_raw = speed.lines(options.many, options.peers)
+        found += more
     if options.report and sets:
         raw(sets, options.report.with_suffix(".parquet"))
     return {
@@ -141,6 +186,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "lines": found,
         "naive_wins": lines.naive_wins({one.given.name: [one] for one in sets}),
         "spoke": {one.given.name: one.issued.spoke for one in sets},
+        "raw_speed": speed_raw,
         "raw": f"{options.report.stem}.parquet" if options.report and sets else None,
         "rss_mib": rss_mib(),
         "loop_ns_end": loop_ns(),
@@ -158,7 +204,11 @@ def main() -> None:
     )
     parser.add_argument("--stride", type=int, default=1, help="score every so many steps of 10 min")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="(series, origin) pairs that peers are asked about")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each kind of inlet case")
+    parser.add_argument("--many", type=int, default=10_000, help="series of the class whose refit and tick are measured")
+    parser.add_argument("--ask", nargs="*", default=list(peers.PEERS), help="which peers to ask")
     parser.add_argument("--peers", type=Path, help="the peers' Python")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="leave the other parts out of the report")
     parser.add_argument("--quick", action="store_true", help="the last day only, within 50 s")
     parser.add_argument("--report", type=Path, help="write JSON to this file, raw samples beside it")
     options = parser.parse_args()

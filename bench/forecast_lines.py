@@ -23,6 +23,7 @@ from bench.forecast_scores import (
     pinball_ratio,
     yesterday,
 )
+from bench.forecast_sets import Judged
 from forecast.grids import DAY_S, Floats
 from forecast.intervals import Interval
 
@@ -111,6 +112,22 @@ def loads(level: Scored, mixed: Sequence[Scored]) -> list[dict[str, Any]]:
     return out
 
 
+def rows(one: Scored) -> list[dict[str, Any]]:
+    """Return the lines on the twin's row power, 5 min means."""
+    on = "row power, twin"
+    out = [
+        line(f"{s // 60} min / persistence", on, _ratio([one], s, naive, True), at_most(0.75), at_most(0.6))
+        for s in (900, HOUR)
+    ]
+    out.append(line("24 h / seasonal-naive", on, _ratio([one], DAY, yesterday, True), None, None))
+    return out + covered([one], on)
+
+
+def horizons(given: Judged) -> tuple[int, ...]:
+    """Return the horizons at which a set is issued: on 5 min series 15 min too."""
+    return tuple(sorted({*HORIZONS_S, *((900,) if 900 % given.batch.step_s == 0 else ())}))
+
+
 def _ratio(sets: Sequence[Scored], seconds: int, against: Forecast, series_too: bool = False) -> Interval:
     return mase_ratio(sets, seconds, ours, against, series_too=series_too)
 
@@ -123,10 +140,8 @@ def covered(sets: Sequence[Scored], on: str) -> list[dict[str, Any]]:
         share = high - low
         found = coverage(sets, WITHIN_HOUR, low, high, series_too=many)
         out.append(line(f"coverage {name} up to 1 h", on, found, around(share, near), around(share, near / 2)))
-        for s in WITHIN_HOUR:
-            out.append(
-                line(f"coverage {name} at {s // 60} min", on, coverage(sets, [s], low, high, series_too=many), None, None)
-            )
+        each = {s // 60: coverage(sets, [s], low, high, series_too=many) for s in WITHIN_HOUR}
+        out += [line(f"coverage {name} at {minutes} min", on, one, None, None) for minutes, one in each.items()]
         found = coverage(sets, [DAY], low, high, series_too=many)
         out.append(line(f"coverage {name} at 24 h", on, found, around(share, far), around(share, far / 2)))
     for s, name in ((MIN_15, "15 min"), (HOUR, "1 h")):

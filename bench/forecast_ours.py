@@ -77,7 +77,7 @@ def looked(state: State, known: Batch, ahead: Ints) -> Floats:
     window = clean(recent(known, WINDOW_S // known.step_s)).batch
     klass = state.classes[known.target]
     now_s = int(known.ts[-1])
-    paths = coarse_paths(klass, window, int(ahead[-1]) // known.step_s + 1, [champion_at(klass, float(s)) for s in ahead])
+    paths = coarse_paths(klass, window, int(ahead[-1]) // known.step_s + 1, [champion_at(klass, float(s)) for s in (0, *ahead)])
     return look(klass, window, None, now_s, ahead, paths).values
 
 

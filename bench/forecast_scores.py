@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.forecast_ours import Issued
 from bench.forecast_sets import Judged
-from forecast.grids import DAY_S, Floats, Ints, carried
+from forecast.grids import DAY_S, Floats, carried
 from forecast.intervals import Interval, mean, mean_ratio
 from forecast.scores import pinball
 
@@ -192,9 +193,9 @@ def seen(table: Floats) -> NDArray[np.bool_]:
     return ~np.isnan(table)
 
 
-def columns_of(one: Scored, horizons_s: Sequence[int]) -> dict[str, list[Floats | Ints]]:
+def columns_of(one: Scored, horizons_s: Sequence[int]) -> dict[str, list[Any]]:
     """Return the raw samples as columns of a long table: one row per (horizon, origin, series) with an outcome."""
-    out: dict[str, list[Floats | Ints]] = {}
+    out: dict[str, list[Any]] = {}
     for s in horizons_s:
         actual = one.actual(s)
         o, series = np.nonzero(seen(actual))

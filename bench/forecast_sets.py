@@ -21,9 +21,9 @@ Bools = NDArray[np.bool_]
 Part = Literal["dev", "test"]
 STEP_S = 600
 DAY = DAY_S // STEP_S
-TEST_SHARE = 0.7
+TEST_TENTHS = 7
 """of a series comes before its test part"""
-DEV_SHARE = 0.6
+DEV_TENTHS = 6
 """of the development part comes before what is scored of it"""
 CLIENTS = 30
 MONDAY_S = 1_767_571_200
@@ -78,7 +78,7 @@ def largest(clients: pl.DataFrame, gaps: Mapping[str, Bools]) -> dict[str, tuple
         values = np.zeros(len(gap))
         values[rows["t_s"].to_numpy() // STEP_S] = rows["rate_rps"].cast(pl.Float64).to_numpy()
         rates[f"{model}/{client}"] = np.where(gap, np.nan, values)
-    size = {name: float(np.nanmean(v[: int(TEST_SHARE * len(v))])) for name, v in rates.items()}
+    size = {name: float(np.nanmean(v[: len(v) * TEST_TENTHS // 10])) for name, v in rates.items()}
     chosen = sorted(size, key=lambda name: (-size[name], name))[:CLIENTS]
     return {name: ("client", rates[name]) for name in chosen}
 
@@ -89,8 +89,8 @@ def judged(name: str, target: str, series: Mapping[str, tuple[str, Floats]], par
     `dev`: the first 70 % of each, the last 40 % of them scored. `test`: the whole of each, its last 30 % scored.
     """
     day = DAY_S // step_s
-    cut = {key: v[: int(TEST_SHARE * len(v))] if part == "dev" else v for key, (_, v) in series.items()}
-    share = DEV_SHARE if part == "dev" else TEST_SHARE
+    cut = {key: v[: len(v) * TEST_TENTHS // 10] if part == "dev" else v for key, (_, v) in series.items()}
+    tenths = DEV_TENTHS if part == "dev" else TEST_TENTHS
     longest = max(len(v) for v in cut.values())
     begins = np.array([round((longest - len(v)) / day) * day for v in cut.values()], dtype=np.int64)
     sizes = np.array([len(v) for v in cut.values()], dtype=np.int64)
@@ -102,7 +102,7 @@ def judged(name: str, target: str, series: Mapping[str, tuple[str, Floats]], par
         name=name,
         batch=Batch(target=target, step_s=step_s, ts=ts, names=tuple(cut), values=values),
         begins=begins,
-        first=begins + (share * sizes).astype(np.int64),
+        first=begins + sizes * tenths // 10,
         ends=begins + sizes,
         groups=tuple(group for group, _ in series.values()),
     )

@@ -89,8 +89,15 @@ def peer_fits(python: Path, peer: str) -> list[float]:
     names = np.repeat(np.array(batch.names), columns)
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        pl.DataFrame({"set": ["speed"] * len(ts), "series": names, "ts": ts, "value": values}).write_parquet(at / "series.parquet")
-        asked = {"set": ["speed"] * FITS, "series": list(batch.names), "origin": [columns - 1] * FITS, "rank": list(range(FITS))}
+        pl.DataFrame({"set": ["speed"] * len(ts), "series": names, "ts": ts, "value": values}).write_parquet(
+            at / "series.parquet"
+        )
+        asked = {
+            "set": ["speed"] * FITS,
+            "series": list(batch.names),
+            "origin": [columns - 1] * FITS,
+            "rank": list(range(FITS)),
+        }
         pl.DataFrame(asked).write_parquet(at / "origins.parquet")
         command = [str(python), str(HERE / "run.py"), "--series", str(at / "series.parquet"), "--peer", peer]
         command += ["--origins", str(at / "origins.parquet"), "--out", str(at / "out")]

@@ -1,7 +1,7 @@
 """What the twin lends to the judging of forecasts: row power under a real fortnight of load, and inlets while cooling fails.
 
-Made by the fluid engine, seconds at a time, and kept under build/. The engine's week repeats; a fortnight is two weeks with other
-loads, wander and weather on the same fleet.
+Made by the fluid engine and kept under build/. The engine's week repeats; a fortnight is two weeks with other loads, wander and
+weather on the same fleet.
 """
 
 from collections.abc import Mapping
@@ -45,14 +45,14 @@ def _hour(week: Floats) -> Floats:
 
 def _week(number: int, rate: Floats, highest: float, workload: Workload, seed: int) -> Floats:
     """Return [T, R] of one week; its Monday's highest hour is what the scenario's rate is relative to."""
-    curve = replace(workload, minute_of_week=5.0 + 10.0 * np.arange(len(rate)), rate=rate / rate.max())
+    curve = replace(workload, minute_of_week=np.arange(5.0, 10.0 * len(rate), 10.0), rate=rate / rate.max())
     monday = float(_hour(rate)[:144].max())
     site = _site(float(HIGHEST_RPS * monday / highest), MONDAY + timedelta(days=7 * number))
     fluid = Fluid(site, curve, seed + number, fleet=fleets.build(site, seed), at_s=-float(WARM_S))
     lived(fluid, WARM_S // 150, 150, 150)
     count = 7 * 86_400 // STEP_S
-    ends = STEP_S * (1.0 + np.arange(count))
-    rates = fluid.demand.rates(ends - STEP_S / 2)
+    middle = np.arange(STEP_S / 2, STEP_S * count, STEP_S)
+    rates = fluid.demand.rates(middle)
     rng = np.random.default_rng([seed, number])
     mean = rates * STEP_S
     counted = np.maximum(0.0, mean + np.sqrt(mean * max(1.0, workload.burst_cv**2)) * rng.standard_normal(mean.shape))

@@ -13,6 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,13 @@ def cpu_s() -> float:
 
 def filled(values: pd.Series) -> np.ndarray:
     """Carry the last value over gaps: these peers take none."""
-    return values.ffill().bfill().to_numpy(dtype=float)
+    return np.asarray(values.ffill().bfill().to_numpy(dtype=float))
 
 
 def of_statsforecast(name: str) -> Predict:
     """AutoTheta, MSTL and AutoETS with a season of a day (AutoETS drops seasons above 24 steps by itself); AutoARIMA without,
     since one of 144 steps takes minutes a fit."""
-    from statsforecast import models
-
+    models = import_module("statsforecast.models")
     made = {
         "AutoTheta": lambda: models.AutoTheta(season_length=DAY),
         "MSTL": lambda: models.MSTL(season_length=DAY),
@@ -51,13 +51,12 @@ def of_statsforecast(name: str) -> Predict:
 
 def prophet() -> Predict:
     """Prophet as it comes; it takes gaps."""
-    from prophet import Prophet
-
+    make = import_module("prophet").Prophet
     for name in ("cmdstanpy", "prophet"):
         logging.getLogger(name).disabled = True
 
     def predict(values: pd.Series, steps: int) -> np.ndarray:
-        model = Prophet(uncertainty_samples=0)
+        model = make(uncertainty_samples=0)
         model.fit(pd.DataFrame({"ds": values.index, "y": values.to_numpy()}))
         step = values.index[1] - values.index[0]
         ahead = pd.DataFrame({"ds": values.index[-1] + step * np.array([s for s in STEPS if s <= steps])})
