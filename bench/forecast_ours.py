@@ -76,6 +76,8 @@ def looked(state: State, known: Batch, ahead: Ints) -> Floats:
     """Return [S, H, L] what a tick at the batch's newest moment says, without minutes (there are none)."""
     window = clean(recent(known, WINDOW_S // known.step_s)).batch
     klass = state.classes[known.target]
+    if not klass.tables or not klass.choices:  # a tick is silent then, too
+        return np.full((len(known.names), len(ahead), len(levels_of(known.target))), np.nan)
     now_s = int(known.ts[-1])
     paths = coarse_paths(klass, window, int(ahead[-1]) // known.step_s + 1, [champion_at(klass, float(s)) for s in (0, *ahead)])
     return look(klass, window, None, now_s, ahead, paths).values

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def filled(values: pd.Series) -> np.ndarray:
 def of_statsforecast(name: str) -> Predict:
     """AutoTheta, MSTL and AutoETS with a season of a day (AutoETS drops seasons above 24 steps by itself); AutoARIMA without,
     since one of 144 steps takes minutes a fit."""
-    models = import_module("statsforecast.models")
+    models: Any = import_module("statsforecast.models")
     made = {
         "AutoTheta": lambda: models.AutoTheta(season_length=DAY),
         "MSTL": lambda: models.MSTL(season_length=DAY),
@@ -51,7 +52,7 @@ def of_statsforecast(name: str) -> Predict:
 
 def prophet() -> Predict:
     """Prophet as it comes; it takes gaps."""
-    make = import_module("prophet").Prophet
+    make: Any = import_module("prophet").Prophet
     for name in ("cmdstanpy", "prophet"):
         logging.getLogger(name).disabled = True
 
