@@ -41,13 +41,13 @@ def of_statsforecast(name: str) -> Predict:
     """AutoTheta, MSTL and AutoETS with a season of a day (AutoETS drops seasons above 24 steps by itself); AutoARIMA without,
     since one of 144 steps takes minutes a fit."""
     models: Any = import_module("statsforecast.models")
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         "AutoTheta": lambda: models.AutoTheta(season_length=DAY),
         "MSTL": lambda: models.MSTL(season_length=DAY),
         "AutoETS": lambda: models.AutoETS(season_length=DAY),
         "AutoARIMA": lambda: models.AutoARIMA(season_length=1),
-    }[name]
-    return lambda values, steps: np.asarray(made().forecast(y=filled(values), h=steps)["mean"])
+    }
+    return lambda values, steps: np.asarray(made[name]().forecast(y=filled(values), h=steps)["mean"])
 
 
 def prophet() -> Predict:
