@@ -33,12 +33,13 @@ from bench.forecast_twin import row_power
 from bench.twin import loop_ns, rss_mib
 from forecast.grids import Floats, carried
 from ingest.workload import load as load_workload
+from studies import row_maxima
 
 BUILD = Path("build/forecast-peers")
 TWIN = Path("build/forecast-twin")
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5_000
-PARTS = ("loads", "inlets", "speed")
+PARTS = ("loads", "inlets", "maxima", "speed")
 KEYS = {
     "load_15m_vs_persistence": ("15 min / persistence", "model level"),
     "load_1h_vs_persistence": ("1 h / persistence", "model level"),
@@ -120,6 +121,13 @@ def inlets(options: argparse.Namespace) -> list[dict[str, Any]]:
     return inlet.lines(done)
 
 
+def maxima(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the lines about row maxima: the study's week on seeds that no constant was chosen on."""
+    own = argparse.Namespace(kinds="week", seeds="3,4,5", from_day=2.0, until_day=row_maxima.DAYS - 0.01)
+    own.folder, own.data = TWIN / "maxima", options.data
+    return lines.maxima(row_maxima.measure(own))
+
+
 def absent(what: str, why: str) -> dict[str, Any]:
     """Return the line of something that could not be measured."""
     return {"what": what, "value": None, "absent": why}
@@ -168,9 +176,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         sets, found = real(options)
     speed_raw: dict[str, Any] = {}
     if options.quick:
-        found += [absent(name, "not with --quick") for name in ("inlets on the twin", "speed")]
+        found += [absent(name, "not with --quick") for name in ("inlets on the twin", "row maxima", "speed")]
     if "inlets" in options.only and not options.quick:
         found += inlets(options)
+    if "maxima" in options.only and not options.quick:
+        found += maxima(options)
     if "speed" in options.only and not options.quick:
         more, speed_raw = speed.lines(options.many, options.peers)
         found += more

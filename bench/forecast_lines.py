@@ -123,6 +123,20 @@ def rows(one: Scored) -> list[dict[str, Any]]:
     return out + covered([one], on)
 
 
+def maxima(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines on the highest row power within 45 s, from the records of `studies.row_maxima`: how often it is exceeded."""
+    out = []
+    for one in records:
+        if one["window_s"] == 45 and one["beyond"] in (0.001, 0.0001):
+            found = Interval(one["observed"], one["low"], one["high"], one["windows"])
+            bar = Range(0.5e-3, 2e-3) if one["forecaster"] == "ours" and one["beyond"] == 0.001 else None
+            out.append(
+                line(f"row maximum over 45 s beyond {one['beyond']:g}, {one['forecaster']}", one["kind"], found, bar, None)
+            )
+            out[-1] |= {name: float(f"{end:.3g}") for name, end in zip(("value", "lo", "hi"), found[:3], strict=True)}
+    return out
+
+
 def horizons(given: Judged) -> tuple[int, ...]:
     """Return the horizons at which a set is issued: on 5 min series 15 min too."""
     return tuple(sorted({*HORIZONS_S, *((900,) if 900 % given.batch.step_s == 0 else ())}))

@@ -111,6 +111,14 @@ def test_a_bar_is_met_when_the_interval_does_not_exclude_it() -> None:
     assert not lines.at_most(1.0).holds(Interval(float("nan"), float("nan"), float("nan"), 0))
 
 
+def test_row_maxima_are_judged_by_how_often_they_are_exceeded() -> None:
+    record = {"kind": "week", "forecaster": "ours", "window_s": 45.0, "low": 4e-4, "high": 8e-4, "windows": 1000}
+    records = [record | {"beyond": 0.001, "observed": 6e-4}, record | {"beyond": 0.01, "observed": 6e-3}]
+    (found,) = lines.maxima(records)
+    assert (found["value"], found["lo"], found["met"], found["bar"]) == (6e-4, 4e-4, True, [0.0005, 0.002])
+    assert not lines.maxima([record | {"beyond": 0.001, "observed": 4e-3, "low": 3e-3, "high": 5e-3}])[0]["met"]
+
+
 def test_where_naive_wins_is_listed(pair: sets.Judged) -> None:
     found = lines.naive_wins({"level": [told(pair, 50.0)]})
     assert {(one["series"], one["naive"]) for one in found} >= {("all", "persistence"), ("m-large", "persistence")}
