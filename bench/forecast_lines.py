@@ -124,7 +124,7 @@ def rows(one: Scored) -> list[dict[str, Any]]:
 
 
 def maxima(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines on the highest row power within 45 s, from the records of `studies.row_maxima`: how often it is exceeded."""
+    """Return the lines on the highest row power within 45 s, from `studies.row_maxima`: how often it is exceeded."""
     out = []
     for one in records:
         if one["window_s"] == 45 and one["beyond"] in (0.001, 0.0001):
