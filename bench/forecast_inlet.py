@@ -202,17 +202,19 @@ def _five(values: Floats, at: Ints) -> Floats:
 
 
 def crossings(done: Ticked) -> tuple[int, list[float], float]:
-    """Return how many servers crossed their limit, the lead in minutes of each that was foreseen, and the share of all other
-    (server, tick) pairs with an alarm although nothing crossed within the next 30 min."""
+    """Return how many servers crossed their limit once the failure had begun, the lead in minutes of each that was foreseen,
+    and the share of all other (server, tick) pairs with an alarm although nothing crossed within the next 30 min."""
     case, alarm = done.case, done.highest_p99 > done.case.limit[:, None]
-    over = case.smooth > case.limit[:, None]
+    begins = case.fault[0]
+    over = case.smooth[:, begins:] > case.limit[:, None]
+    over &= (case.smooth[:, begins - 1] <= case.limit)[:, None]
     count, leads = 0, []
     quiet = np.ones_like(alarm)
     for s in np.flatnonzero(over.any(axis=1)):
-        crossed = int(np.argmax(over[s])) + 1
+        crossed = begins + int(np.argmax(over[s])) + 1
         count += 1
         quiet[s, done.minutes >= crossed - 30] = False
-        before = (done.minutes <= crossed) & (done.minutes >= case.fault[0]) & alarm[s]
+        before = (done.minutes <= crossed) & (done.minutes >= begins) & alarm[s]
         if before.any():
             leads.append(float(crossed - done.minutes[before].min()))
     return count, leads, float(alarm[quiet].mean()) if quiet.any() else 0.0
