@@ -8,9 +8,8 @@ def run() -> Ticked:
     minutes = np.full((2, 120), 20.0)
     minutes[0, 60:] = np.minimum(20.0 + np.arange(1, 61), 30.0)
     limit = np.array([28.0, 28.0])
-    case = Case(
-        kind="ahu-lost", seed=1, begin_s=0, past=np.full((2, 10), 20.0), minutes=minutes, smooth=minutes, limit=limit, fault=(60, 90)
-    )  # fmt: skip
+    past, fault = np.full((2, 10), 20.0), (60, 90)
+    case = Case(kind="ahu-lost", seed=1, begin_s=0, past=past, minutes=minutes, smooth=minutes, limit=limit, fault=fault)
     when = np.arange(40, 105)
     median = np.full((2, len(when)), 20.0)
     median[0, when >= 65] = 30.0
