@@ -16,7 +16,7 @@ ARGS ?=
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
-.PHONY: help env dev demo test test-real lint format bench kafka lock clean
+.PHONY: help env dev demo test test-real lint format bench bench-peers kafka lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -45,6 +45,13 @@ format: dev      ## let ruff put the code into shape
 
 bench: dev       ## the benchmarks, each beside its peer
 	$(BIN)/python -m bench $(ARGS)
+
+build/bench-peers/.made: bench/beside/forecast_peers/requirements.txt
+	$(PYTHON) -m venv build/bench-peers
+	build/bench-peers/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+bench-peers: build/bench-peers/.made  ## the forecasters that ours are compared with: python -m bench.forecast --peers build/bench-peers/bin/python
 
 kafka:           ## a real Apache Kafka on loopback (needs Java 17 and, once, Maven)
 	deploy/kafka/kafka.sh $(ARGS)
