@@ -20,8 +20,9 @@ from forecast import backtest, produce
 from forecast.grids import DAY_S, Floats, Ints, recent, restricted
 from forecast.inputs import clean
 from forecast.outlook import champion_at, coarse_paths, look
-from forecast.refit import COSTLY, FEW, HOURLY
+from forecast.refit import HOURLY, MOST_SERIES
 from forecast.state import State, levels_of
+from forecast.voices import CHAMPION
 
 Way = Literal["service", "backtest"]
 WINDOW_S = 8 * DAY_S
@@ -76,7 +77,7 @@ def looked(state: State, known: Batch, ahead: Ints) -> Floats:
     """Return [S, H, L] what a tick at the batch's newest moment says, without minutes (there are none)."""
     window = clean(recent(known, WINDOW_S // known.step_s)).batch
     klass = state.classes[known.target]
-    if not klass.tables or not klass.choices:  # a tick is silent then, too
+    if klass.voices is None:  # a tick is silent then, too
         return np.full((len(known.names), len(ahead), len(levels_of(known.target))), np.nan)
     now_s = int(known.ts[-1])
     paths = coarse_paths(klass, window, int(ahead[-1]) // known.step_s + 1, [champion_at(klass, float(s)) for s in (0, *ahead)])
@@ -86,11 +87,11 @@ def looked(state: State, known: Batch, ahead: Ints) -> Floats:
 def _backtest(given: Judged, ahead: Ints, stride: int, told: Callable[[str], None]) -> Issued:
     """The service's line-up; origins before the scored part too, for their errors."""
     batch = given.batch
-    few = len(batch.names) <= FEW
-    models = [m for m in installed(FORECASTERS) if m in (*HOURLY, *COSTLY) and (few or m not in COSTLY)]
+    wanted = [m for m in installed(FORECASTERS) if m in (*HOURLY, "prophet")]
+    models = [m for m in wanted if len(batch.names) <= MOST_SERIES.get(m, len(batch.names))]
     per_day = DAY_S // batch.step_s // stride
     rolled = backtest.rolling(batch, (ahead // batch.step_s).tolist(), models=models, origins_per_day=per_day)
-    past = rolled.pasts[backtest.CHAMPION]
+    past = rolled.pasts[CHAMPION]
     first = int(given.first.min())
     kept = past.origins >= first
     values = backtest._quantiles(past, batch, first)[kept].transpose(0, 2, 1, 3)
