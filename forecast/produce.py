@@ -165,7 +165,7 @@ def _unready(batch: Batch, klass: ClassState | None) -> str:
     """Return why a class cannot be forecast; empty if it can."""
     if not batch.names:
         return "no series is known"
-    if np.isnan(batch.values).all():
+    if not np.isfinite(batch.values[:, -1:]).any() and np.isnan(batch.values).all():
         return "nothing observed in the whole window"
     if klass is None:
         return "nothing learnt yet: refit first"
@@ -200,6 +200,8 @@ def _announced(
     outlook: Outlook, batch: Batch, now_s: int, events: Sequence[Event]
 ) -> tuple[Outlook, dict[str, tuple[str, ...]]]:
     """Return the outlook with the announced events in it, and what is to be told of them: series -> notes."""
+    if not any(event.target == batch.target for event in events):
+        return outlook, {}
     effect = effect_of(events, batch.target, outlook.names, now_s + outlook.seconds, batch.step_s)
     told = touching(effect, outlook.names)
     if not told:
