@@ -15,6 +15,8 @@ Ints = NDArray[np.int64]
 
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
+COUNTED = ("load", "prompt_tok", "output_tok")
+"""targets that are regressed as log1p: they are positive and their spread grows with their level"""
 
 
 def epoch_s(at: datetime) -> int:
