@@ -54,7 +54,7 @@ def origins_of(batch: Batch, per_day: int) -> Ints:
     if stride > 1 and day % stride == 0:
         stride += 1  # else the same few times of day come again and again
     at = np.arange(first, columns - 1, dtype=np.int64)
-    return at[(batch.ts[at] // batch.step_s) % stride == 0]
+    return np.asarray(at[(batch.ts[at] // batch.step_s) % stride == 0], dtype=np.int64)
 
 
 def tried(

@@ -10,7 +10,7 @@ from contracts.forecasts import LEVELS, ROW_POWER_LEVELS, Target
 from contracts.ports import Batch, Fitted
 from forecast.calibration import Calibrated, Table
 from forecast.champion import Band, Choice
-from forecast.folds import Tried
+from forecast.folds import Singles, Tried
 from forecast.grids import Floats, Ints
 from forecast.models.kalman import KalmanFitted
 from forecast.restless import Restless
@@ -36,10 +36,23 @@ def levels_of(target: str) -> tuple[float, ...]:
     return ROW_POWER_LEVELS if target == "power" else LEVELS
 
 
+@dataclass(frozen=True)
+class Said:
+    """What the speakers said at the interval `at_s` of those a quarter, half and whole hour later (`outlook.LOOK_BACK`)."""
+
+    at_s: int
+    values: Singles
+    """[S, LOOK_BACK] NaN = nothing"""
+    usual: Singles
+    """[S, LOOK_BACK] the usual size of an error then"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Coarse:
     """The paths on the 300 s grid from its newest interval, made once per interval: the ticks between only interpolate."""
 
+    fitted_at: datetime
+    """of the models that made the paths"""
     last_ts: int
     names: tuple[str, ...]
     steps: int
@@ -54,6 +67,8 @@ class Coarse:
     """[S] time of the newest observation; -1 = none"""
     gap_share: Floats
     """[S] share of the last day that is missing"""
+    trail: tuple[Said, ...] = ()
+    """what was said at this interval and those of the hour before it, the newest first"""
 
 
 @dataclass(frozen=True, kw_only=True)
