@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contracts.ports import Batch, Fitted, Forecaster
 from forecast.grids import DAY_S, WEEK_S, Floats, Ints, day_steps, observed, restricted
-from forecast.rolling import roll
+from forecast.rolling import paths_from
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -75,12 +75,12 @@ def tried(
         path = paths.get(name, np.full((len(origins), len(knots), len(batch.names)), np.nan, dtype=np.float32)).copy()
         done = made.get(name, np.zeros(len(origins), dtype=np.bool_)).copy()
         for until_s, fitted in reversed(known.get(name, ())):
-            _speak(name, fitted, batch, knots, path, done, np.flatnonzero(~done & (kept.origin_ts >= until_s)), origins)
+            _speak(fitted, batch, knots, path, done, np.flatnonzero(~done & (kept.origin_ts >= until_s)), origins)
         if name in by_name:
             for some in _spans(kept.origin_ts, np.flatnonzero(~done), (most_fits or {}).get(name)):
                 past = restricted(batch, int(origins[some[0]]))
                 if observed(past.values).max(initial=0) >= by_name[name].min_points:
-                    _speak(name, by_name[name].fit(past), batch, knots, path, done, some, origins)
+                    _speak(by_name[name].fit(past), batch, knots, path, done, some, origins)
         if done.any():
             paths[name], made[name] = path, done
     wanted = {*by_name, *known}
@@ -130,8 +130,8 @@ def _spans(origin_ts: Ints, missing: Ints, most: int | None) -> list[Ints]:
     return [missing[np.isin(days, share)] for share in shares]
 
 
-def _speak(name: str, fitted: Fitted, batch: Batch, knots: Ints, path: Singles, done: Bools, some: Ints, origins: Ints) -> None:
+def _speak(fitted: Fitted, batch: Batch, knots: Ints, path: Singles, done: Bools, some: Ints, origins: Ints) -> None:
     """Write what `fitted` says from the origins `some` (positions) into `path` and `done`."""
     if len(some):
-        path[some] = roll(name, fitted, batch, origins[some].tolist(), knots.tolist()).paths
+        path[some] = paths_from(fitted, batch, origins[some].tolist(), knots.tolist())
         done[some] = True

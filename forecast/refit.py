@@ -19,9 +19,10 @@ from forecast.folds import Known, Tried, origins_of, paths_of, tried
 from forecast.grids import COUNTED, DAY_S, Ints, observed, restricted
 from forecast.kinds import kinds
 from forecast.models.kalman import KalmanFitted
+from forecast.restless import restlessness
 from forecast.rolling import Residuals, residuals
 from forecast.state import GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, combined, levels_of
-from forecast.voices import in_restlessness, judge, verdict_of, voices
+from forecast.voices import judge, verdict_of, voices
 
 HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "ets", "boosted")
 LOADS_ONLY = ("ets", "boosted")
@@ -95,7 +96,7 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
     fitted = {model.name: model.fit(batch) for model in models}
     if calendar is not None and "prophet" in said.paths:
         fitted["prophet"] = calendar.now
-    pasts = in_restlessness(_errors(said, judged), judged)
+    pasts = _errors(said, judged)
     until = int(batch.ts[-1])
     tables = {p.model: table(p, levels_of(batch.target), until_s=until) for p in pasts}
     tables = {name: t for name, t in tables.items() if len(t.horizons_s)}
@@ -139,10 +140,12 @@ def _said(
 
 
 def _errors(said: Tried, judged: Batch) -> list[Residuals]:
-    """Return the errors of all models and their combinations; none without an origin."""
-    at = np.searchsorted(judged.ts, said.origin_ts).tolist()
-    paths = paths_of(said)
-    return [residuals(name, path, judged, at, said.knots.tolist()) for name, path in (paths | combined(paths)).items()]
+    """Return the errors of all models and their combinations, in units of the restlessness; none without an origin."""
+    if not len(said.origin_ts):
+        return []
+    at, knots = np.searchsorted(judged.ts, said.origin_ts), said.knots.tolist()
+    unit, paths = restlessness(judged.values, judged.step_s, at), paths_of(said)
+    return [residuals(name, path, judged, at.tolist(), knots, unit) for name, path in (paths | combined(paths)).items()]
 
 
 def _unjudged(batch: Batch, model: Forecaster) -> str:
