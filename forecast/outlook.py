@@ -82,7 +82,7 @@ def coarse_paths(klass: ClassState, batch: Batch, steps: int, models: Sequence[s
     steps = max(steps, *LOOK_BACK)
     if kept is not None and same and kept.steps >= steps:
         paths, steps = dict(kept.paths), kept.steps
-    models = [*models, *(klass.voices.models if klass.voices is not None else ())]
+    models = [*models, *_speaking(klass, steps * batch.step_s)]
     members = (member for name in models for member in members_of(name, klass.fitted))
     for model in dict.fromkeys(["persistence", "seasonal_naive", *models, *members]):
         if model in klass.fitted and model not in paths:
@@ -107,6 +107,15 @@ def coarse_paths(klass: ClassState, batch: Batch, steps: int, models: Sequence[s
         gap_share=np.isnan(batch.values[:, -day_steps(batch.step_s) :]).mean(axis=1),
         trail=(_said(klass, batch, row, paths, moving.now(None)), *before[: max(LOOK_BACK) - 1]),
     )
+
+
+def _speaking(klass: ClassState, seconds: float) -> list[str]:
+    """Return the models that speak for any series up to a horizon of `seconds`."""
+    if klass.voices is None:
+        return []
+    order = [band for band, _ in BANDS]
+    used = klass.voices.speaker[:, : order.index(band_of(seconds)) + 1]
+    return [klass.voices.models[code] for code in np.unique(used)]
 
 
 def fine_level(klass: ClassState, coarse: Batch, fine: Batch | None) -> Fine | None:
@@ -206,20 +215,27 @@ def _composed(
         for code in np.unique(speaker[:, b]):
             mine = np.flatnonzero(speaker[:, b] == code)
             if models[code] in paths.paths:
-                out[np.ix_(mine, columns)] = _interpolated(paths.paths[models[code]][mine], last[mine], position[columns])
+                out[mine[:, None], columns] = _interpolated(paths.paths[models[code]], last, position[columns], mine)
     own = np.asarray(np.isfinite(out).all(axis=1), dtype=np.bool_)
     if not own.all() and "persistence" in paths.paths:
-        out[~own] = _interpolated(paths.paths["persistence"][~own], last[~own], position)
+        out[~own] = _interpolated(paths.paths["persistence"], last, position, np.flatnonzero(~own))
     return out, own
 
 
-def _interpolated(path: Floats, last: Floats, position: Floats) -> Floats:
-    """Return path values at fractional steps (0 = the newest value, 1 = the first step); held beyond the end."""
-    whole = np.concatenate([np.where(np.isnan(last), path[:, 0], last)[:, None], path], axis=1)
+def _interpolated(path: Floats, last: Floats, position: Floats, rows: Ints | None = None) -> Floats:
+    """Return path values at fractional steps (0 = the newest value, 1 = the first step); held beyond the end. Of `rows` only,
+    if given; a path to 24 h is not copied for it."""
     place = np.clip(position, 0, path.shape[1])
     low = np.minimum(place.astype(np.int64), path.shape[1] - 1)
     share = place - low
-    return np.asarray(whole[:, low] * (1 - share) + whole[:, low + 1] * share, dtype=np.float64)
+    some: slice | Ints = slice(None) if rows is None or len(rows) == len(path) else rows[:, None]
+    before, after = path[some, np.maximum(low - 1, 0)], path[some, low]
+    if not low.all():
+        start = last if rows is None else last[rows]
+        first = path[:, 0] if rows is None else path[rows, 0]
+        before[:, low == 0] = np.where(np.isnan(start), first, start)[:, None]
+    before *= 1 - share
+    return np.asarray(np.add(before, after * share, out=before), dtype=np.float64)
 
 
 def _anchored(
