@@ -28,6 +28,9 @@ SHIFT_LASTS_S = 12 * 3_600.0
 """a followed level fades into the usual course with this time constant [assumed: repairs take hours]"""
 LOOK_BACK = (3, 6, 12)
 """steps ago whose forecasts of the newest interval are judged"""
+MANY, MEMORY_OF_MANY = 1_000, 31
+"""in classes of more series fewer steps are filtered. Of series simulated by the node itself the errors of level and forecast
+were less than 2 % larger than with 60, 4 % at the slowest node with the most noise"""
 NOISE_STEPS = 31
 """newest minutes whose steps tell the noise of a minute's mean"""
 STALE_S = 180.0
@@ -122,12 +125,13 @@ def fine_level(klass: ClassState, coarse: Batch, fine: Batch | None) -> Fine | N
     """Filter the newest minutes; minutes that were not recorded are bridged by the 300 s means. None without a Kalman fit."""
     if klass.fast is None:
         return None
+    memory = MEMORY_STEPS if len(coarse.names) <= MANY else MEMORY_OF_MANY
     if fine is None or not len(fine.ts):
-        node, drive = klass.fast.level(coarse)
+        node, drive = klass.fast.level(recent(coarse, memory))
         none = np.full(len(coarse.names), -1, dtype=np.int64)
         return Fine(klass.fast, int(coarse.ts[-1]), node, drive, np.zeros(len(coarse.names)), none)
     row = np.arange(len(coarse.names)) if fine.names == coarse.names else rows_of(fine.names, coarse)
-    tail = recent(fine, MEMORY_STEPS)
+    tail = recent(fine, memory)
     own = np.where((row >= 0)[:, None], tail.values[row], np.nan)
     joined = replace(tail, names=coarse.names, values=_bridged(own, tail, coarse))
     node, drive = klass.fast.level(joined)
