@@ -26,6 +26,8 @@ LEAST_PAST_S = 2 * DAY_S
 LEAST_PAST = 0.3
 """the judged past is at most a week, and leaves this share of the history and two days of it (of less than three days two
 thirds) for the first fit"""
+FEWEST_ERRORS = 60
+"""of all series together, from one step ahead"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Tried:
 
 def origins_of(batch: Batch, per_day: int) -> Ints:
     """Return the columns from which models are judged: about `per_day` a day, at changing times of day, each with a step after
-    it. They are fixed in time, so that later refits find them again."""
+    it; every column while those are too few for a band. They are fixed in time, so that later refits find them again."""
     columns, day = len(batch.ts), day_steps(batch.step_s)
     least = max(LEAST_PAST * columns, min(LEAST_PAST_S // batch.step_s, 2 * columns / 3))
     first = max(columns - JUDGED_S // batch.step_s, int(np.ceil(least)) - 1, 0)
@@ -54,7 +56,8 @@ def origins_of(batch: Batch, per_day: int) -> Ints:
     if stride > 1 and day % stride == 0:
         stride += 1  # else the same few times of day come again and again
     at = np.arange(first, columns - 1, dtype=np.int64)
-    return np.asarray(at[(batch.ts[at] // batch.step_s) % stride == 0], dtype=np.int64)
+    some = np.asarray(at[(batch.ts[at] // batch.step_s) % stride == 0], dtype=np.int64)
+    return some if len(some) * len(batch.names) >= FEWEST_ERRORS else at
 
 
 def tried(

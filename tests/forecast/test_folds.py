@@ -48,7 +48,7 @@ def until(given: Tried, name: str = "teller") -> Floats:
 
 
 def test_origins_are_of_the_last_week_fixed_in_time_and_of_all_hours() -> None:
-    batch = daily(14, series=1)
+    batch = daily(14, series=2)
     origins = origins_of(batch, 24)
     assert 14 * 288 - 7 * 288 <= origins[0] < origins[-1] < 14 * 288 - 1
     assert 20 * 7 <= len(origins) <= 24 * 7
@@ -61,6 +61,12 @@ def test_origins_are_of_the_last_week_fixed_in_time_and_of_all_hours() -> None:
 @pytest.mark.parametrize(("days", "first"), [(4, 2.0), (10, 3.0), (28, 21.0), (1.5, 1.0)])
 def test_a_short_history_keeps_a_past_to_learn_from(days: float, first: float) -> None:
     assert origins_of(daily(days, series=1), 24)[0] / 288 == pytest.approx(first, abs=0.06)
+
+
+def test_a_single_series_of_two_days_is_judged_at_every_step_so_that_it_gets_a_band() -> None:
+    batch = daily(2, series=1)
+    assert (np.diff(origins_of(batch, 24)) == 1).all()
+    assert refit(State(), [batch], at(2 * DAY_S)).classes["inlet"].voices is not None
 
 
 def test_what_was_never_fitted_is_fitted_once_a_day_with_what_was_known_then() -> None:
