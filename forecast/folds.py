@@ -26,8 +26,8 @@ LEAST_PAST_S = 2 * DAY_S
 LEAST_PAST = 0.3
 """the judged past is at most a week, and leaves this share of the history and two days of it (of less than three days two
 thirds) for the first fit"""
-FEWEST_ERRORS = 60
-"""of all series together, from one step ahead"""
+DENSER, FEWEST_ORIGINS = 5, 42
+"""below so many origins there are so many times as many, so that a day or two also give a band some hours ahead"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +47,18 @@ class Tried:
 
 
 def origins_of(batch: Batch, per_day: int) -> Ints:
-    """Return the columns from which models are judged: about `per_day` a day, at changing times of day, each with a step after
-    it; every column while those are too few for a band. They are fixed in time, so that later refits find them again."""
+    """Return the columns from which models are judged: up to `per_day` a day, at changing times of day, each with a step after
+    it; of a short history five times as many. They are fixed in time, so that later refits find them again."""
     columns, day = len(batch.ts), day_steps(batch.step_s)
     least = max(LEAST_PAST * columns, min(LEAST_PAST_S // batch.step_s, 2 * columns / 3))
     first = max(columns - JUDGED_S // batch.step_s, int(np.ceil(least)) - 1, 0)
-    stride = max(1, day // per_day)
-    if stride > 1 and day % stride == 0:
-        stride += 1  # else the same few times of day come again and again
+    stride = DENSER * -(-day // (DENSER * per_day))
+    if day % stride == 0:
+        stride += DENSER  # else the same few times of day come again and again
     at = np.arange(first, columns - 1, dtype=np.int64)
-    some = np.asarray(at[(batch.ts[at] // batch.step_s) % stride == 0], dtype=np.int64)
-    return some if len(some) * len(batch.names) >= FEWEST_ERRORS else at
+    place = batch.ts[at] // batch.step_s
+    some = at[place % stride == 0]
+    return np.asarray(some if len(some) >= FEWEST_ORIGINS else at[place % (stride // DENSER) == 0], dtype=np.int64)
 
 
 def tried(

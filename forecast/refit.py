@@ -39,7 +39,7 @@ FOLDED = 128
 """classes of more series than this are judged by one fit before the judged past, and keep no paths"""
 SAMPLE = 512
 """series of a kind that are judged and calibrated on, where there are more: the others take their kind's champion and band"""
-PER_DAY = ((FEW, 24), (FOLDED, 12))
+PER_DAY = ((FEW, 30), (FOLDED, 15))
 """(series, origins a day from which classes of up to so many are judged); larger ones: the last of"""
 PER_DAY_AT_LEAST = 6
 """errors of many series are pooled, and need fewer origins"""
