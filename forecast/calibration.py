@@ -235,12 +235,18 @@ def bands(
     `noise` [S, L] is the signed quantile of what the grid's means hide (a 60 s mean against a 300 s one); it is added in
     quadrature to the distance from the median.
     """
-    width = scale[:, None, None] * z
+    out = scale[:, None, None] * z
     if noise is not None:
-        middle = width[:, :, list(levels).index(0.5)][:, :, None]
-        width = middle + np.sign(np.asarray(levels) - 0.5) * np.hypot(width - middle, noise[:, None, :])
+        middle = out[:, :, [list(levels).index(0.5)]]
+        out -= middle
+        np.sqrt(out * out + np.square(noise)[:, None, :], out=out)
+        out *= np.sign(np.asarray(levels) - 0.5)
+        out += middle
+    out += centre[:, :, None]
+    for i in range(1, out.shape[2]):
+        np.maximum(out[:, :, i], out[:, :, i - 1], out=out[:, :, i])
     low, high = np.reshape(lower, (-1, 1, 1)), np.reshape(upper, (-1, 1, 1))
-    out = np.clip(np.maximum.accumulate(centre[:, :, None] + width, axis=2), low, high)
+    np.minimum(np.maximum(out, low, out=out), high, out=out)
     return np.asarray(out, dtype=np.float64)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from forecast.grids import DAY_S, Floats, Ints
+from forecast.grids import COUNTED, DAY_S, Floats, Ints
 from forecast.kinds import POOL
 from forecast.rolling import Residuals
 
@@ -30,7 +30,7 @@ MARGIN = 0.02
 SLACK: Mapping[Band, float] = {"short": 0.02, "hour": 0.02, "day": 0.05}
 """a champion that is this much worse than the best naive model goes at once; so much is the ensemble favoured a day ahead"""
 ENSEMBLE = "ensemble"
-STANDS: Mapping[str, tuple[str, ...]] = {"load": ("persistence", "ridge", "blend", "boosted")}
+STANDS: Mapping[str, tuple[str, ...]] = dict.fromkeys(COUNTED, ("persistence", "ridge", "blend", "boosted"))
 """who may speak up to an hour ahead, where not all may. Each further candidate is one more that wins a burst's week by luck:
 with the Kalman, seasonal-naive and the ensemble among them ServeGen's m-mid stood at 1.26 of persistence at 20 min, without at
 .99 (development part)"""

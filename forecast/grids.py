@@ -15,6 +15,8 @@ Ints = NDArray[np.int64]
 
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
+COUNTED = ("load", "prompt_tok", "output_tok")
+"""targets that are regressed as log1p: they are positive and their spread grows with their level"""
 
 
 def epoch_s(at: datetime) -> int:
@@ -56,6 +58,8 @@ def clipped(values: Floats, batch: Batch) -> Floats:
 
 def rows_of(names: Sequence[str], batch: Batch) -> Ints:
     """Return, per series of the batch, its position in `names`; -1 where it is not there."""
+    if names == batch.names:
+        return np.arange(len(batch.names), dtype=np.int64)
     positions = {name: i for i, name in enumerate(names)}
     return np.array([positions.get(name, -1) for name in batch.names], dtype=np.int64)
 
@@ -151,8 +155,13 @@ def future(batch: Batch, steps: int) -> Ints:
 
 def newest(batch: Batch) -> Ints:
     """Return, per series, the time of its newest observed point; -1 where it has none."""
-    seen = ~np.isnan(batch.values)
-    if not seen.shape[1]:
-        return np.full(len(batch.names), -1, dtype=np.int64)
-    last = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
-    return np.where(seen.any(axis=1), batch.ts[last], -1)
+    count = batch.values.shape[1]
+    out = np.full(len(batch.names), -1, dtype=np.int64)
+    end, width = count, min(count, 32)
+    while end > 0 and (open_ := np.flatnonzero(out < 0)).size:  # most series have a value in the newest columns
+        start = max(0, end - width)
+        seen = ~np.isnan(batch.values[open_, start:end])
+        last = end - 1 - np.argmax(seen[:, ::-1], axis=1)
+        out[open_] = np.where(seen.any(axis=1), batch.ts[last], -1)
+        end, width = start, 16 * width
+    return out

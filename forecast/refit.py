@@ -1,48 +1,48 @@
 """Learning: fit every model, judge it on the recent past that it has not seen, choose champions, gather the errors for bands.
 
-Each model is fitted twice: on all but the newest week, to be judged at rolling origins within that week; and on everything, to
-forecast with. The hourly refit costs seconds; Prophet is fitted once a day and judged every hour with the others.
+Each model is fitted on everything, to forecast with, and judged by what its earlier fits said at moments after them
+(`forecast.folds`): the hourly refit fits once, the first one of a service on back-filled history once more per judged day.
+Prophet is fitted once a day and judged every hour with the others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
-from contracts.ports import Batch, Fitted, Forecaster
+from contracts.ports import Batch, Forecaster
 from contracts.registry import FORECASTERS, installed, load
 from forecast.calibration import table
 from forecast.champion import TRAILING_S
-from forecast.grids import WEEK_S, Ints, day_steps, observed, restricted
+from forecast.folds import Known, Tried, origins_of, paths_of, tried
+from forecast.grids import COUNTED, DAY_S, Ints, observed, restricted
 from forecast.kinds import kinds
 from forecast.models.kalman import KalmanFitted
-from forecast.rolling import Residuals, residuals, roll, spread_origins
+from forecast.restless import restlessness
+from forecast.rolling import Residuals, residuals
 from forecast.state import GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, combined, levels_of
-from forecast.voices import in_restlessness, judge, verdict_of, voices
+from forecast.voices import judge, verdict_of, voices
 
 HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "ets", "boosted")
 LOADS_ONLY = ("ets", "boosted")
-"""trees are worth their seconds where series burst; thousands of temperatures would wait for them, and so would who starts"""
+"""not at the first refit: who starts would wait for them"""
+BURSTY = (*COUNTED, "power", "ups_power")
+"""targets for which LOADS_ONLY are worth their seconds; thousands of temperatures would wait for them"""
 FEW = 16
 """classes of more series than this go without Prophet"""
-MOST_SERIES = {"autoreg": FEW, "prophet": FEW, "ets": 128}
-"""classes of more series than this go without: 20 ms, 0.4 s and 10 ms a fit"""
+MOST_SERIES = {"autoreg": FEW, "prophet": FEW, "ets": 128, "boosted": 128}
+"""classes of more series than this go without: 20 ms, 0.4 s and 10 ms a fit; trees cost 4 s whatever the class"""
+MOST_FITS = {"ets": 3, "boosted": 3}
+"""fits that make up for a judged past that a model has not seen; the others have one a day"""
+FOLDED = 128
+"""classes of more series than this are judged by one fit before the judged past, and keep no paths"""
 SAMPLE = 512
 """series of a kind that are judged and calibrated on, where there are more: the others take their kind's champion and band"""
-JUDGED_S = WEEK_S
-"""the past whose errors make the bands, at most a third of what there is"""
-MOST_ORIGINS = 84
-"""per class of few series; half as many where series are many, since their errors are pooled"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Split:
-    """Where the judged past begins (a column), and the origins and horizons within it."""
-
-    cut: int
-    origins: list[int]
-    knots: list[int]
+PER_DAY = ((FEW, 30), (FOLDED, 15))
+"""(series, origins a day from which classes of up to so many are judged); larger ones: the last of"""
+PER_DAY_AT_LEAST = 6
+"""errors of many series are pooled, and need fewer origins"""
 
 
 def refit(state: State, batches: Sequence[Batch], now: datetime) -> State:
@@ -64,51 +64,39 @@ def refit_daily(state: State, batches: Sequence[Batch], now: datetime) -> State:
     for target, batch in by_target(batches).items():
         if target not in TARGETS or len(batch.names) > FEW or not len(batch.ts):
             continue
-        split = _split(batch)
-        prophet: Forecaster = load(FORECASTERS, "prophet")()
-        past = restricted(batch, split.cut)
-        if (observed(past.values) < prophet.min_points).all():
-            continue
-        calendars[target] = Calendar(
-            now=prophet.fit(batch), past=prophet.fit(past), past_until_s=int(past.ts[-1]), fitted_at=now
-        )
+        found = _calendar(batch, calendars.get(target), now)
+        if found is not None:
+            calendars[target] = found
     return refit(replace(state, calendars=calendars), batches, now)
 
 
-def _split(batch: Batch) -> _Split:
-    columns = len(batch.ts)
-    window = max(1, min(JUDGED_S // batch.step_s, columns // 3))
-    knots = [k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0 and k // batch.step_s <= window]
-    most = MOST_ORIGINS if len(batch.names) <= FEW else MOST_ORIGINS // 2
-    return _Split(
-        cut=max(0, columns - window - 1),
-        origins=spread_origins(columns, window, most, day_steps(batch.step_s)),
-        knots=knots or [1],
-    )
+def _calendar(batch: Batch, before: Calendar | None, now: datetime) -> Calendar | None:
+    """Return Prophet fitted on everything, beside yesterday's or one on all but the judged past; None where that has too few
+    points."""
+    prophet: Forecaster = load(FORECASTERS, "prophet")()
+    if before is not None and before.until_s <= int(batch.ts[-1]):
+        past, past_until_s = before.now, before.until_s
+    else:
+        origins = origins_of(batch, PER_DAY[0][1])
+        known = restricted(batch, int(origins[0]) if len(origins) else 0)
+        if (observed(known.values) < prophet.min_points).all():
+            return None
+        past, past_until_s = prophet.fit(known), int(known.ts[-1])
+    return Calendar(now=prophet.fit(batch), until_s=int(batch.ts[-1]), past=past, past_until_s=past_until_s, fitted_at=now)
 
 
 def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | None, now: datetime) -> ClassState:
-    split = _split(batch)
     kind = kinds(batch)
     rows = sampled(batch.names, kind)
     judged = batch if len(rows) == len(batch.names) else part_of(batch, rows)
     models, left_out = _affordable(batch, first=before is None)
-    past = restricted(judged, split.cut)
-    most = int(observed(past.values).max(initial=0))
-    pasts: list[Residuals] = []
-    fitted: dict[str, Fitted] = {}
-    for model in models:
-        if most < model.min_points or not split.origins:
-            left_out.append((model.name, f"{most} points before the judged past, {model.min_points} needed"))
-            continue
-        pasts.append(roll(model.name, model.fit(past), judged, split.origins, split.knots))
-        fitted[model.name] = model.fit(batch)
-    if calendar is not None and split.origins and calendar.past_until_s <= int(batch.ts[split.origins[0]]):
-        pasts.append(roll("prophet", calendar.past, judged, split.origins, split.knots))
+    said = _said(batch, judged, models, before, calendar)
+    left_out += [(model.name, _unjudged(batch, model)) for model in models if model.name not in said.paths]
+    models = [model for model in models if model.name in said.paths]
+    fitted = {model.name: model.fit(batch) for model in models}
+    if calendar is not None and "prophet" in said.paths:
         fitted["prophet"] = calendar.now
-    for name, paths in combined({p.model: p.paths for p in pasts}).items():
-        pasts.append(residuals(name, paths, judged, split.origins, split.knots))
-    pasts = in_restlessness(pasts, judged)
+    pasts = _errors(said, judged)
     until = int(batch.ts[-1])
     tables = {p.model: table(p, levels_of(batch.target), until_s=until) for p in pasts}
     tables = {name: t for name, t in tables.items() if len(t.horizons_s)}
@@ -119,6 +107,7 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
         target=batch.target,
         step_s=batch.step_s,
         fitted_at=now,
+        until_s=until,
         names=batch.names,
         fitted=fitted,
         fast=fast if isinstance(fast, KalmanFitted) else None,
@@ -128,12 +117,45 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
         voices=voices(verdict, pasts, batch, kind, rows, until) if tables and verdict.choices else None,
         points=dict(zip(batch.names, observed(batch.values).tolist(), strict=True)),
         left_out=tuple(left_out),
+        tried=said if len(batch.names) <= FOLDED else None,
     )
 
 
+def _said(
+    batch: Batch, judged: Batch, models: Sequence[Forecaster], before: ClassState | None, calendar: Calendar | None
+) -> Tried:
+    """Return what the models said in the judged past: a large class's by one fit, others' day by day."""
+    count = len(batch.names)
+    per_day = next((many for most, many in PER_DAY if count <= most), PER_DAY_AT_LEAST)
+    knots = np.array([k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0] or [1], dtype=np.int64)
+    origins = origins_of(judged, per_day)
+    if count > FOLDED:
+        return tried(judged, origins, knots, models, {}, most_fits=dict.fromkeys([model.name for model in models], 1))
+    known: dict[str, Known] = {}
+    if before is not None and int(batch.ts[-1]) - before.until_s <= DAY_S:  # an older fit is not what would have spoken
+        known = {model.name: [(before.until_s, before.fitted[model.name])] for model in models if model.name in before.fitted}
+    if calendar is not None:
+        known["prophet"] = [(calendar.past_until_s, calendar.past), (calendar.until_s, calendar.now)]
+    return tried(judged, origins, knots, models, known, None if before is None else before.tried, MOST_FITS)
+
+
+def _errors(said: Tried, judged: Batch) -> list[Residuals]:
+    """Return the errors of all models and their combinations, in units of the restlessness; none without an origin."""
+    if not len(said.origin_ts):
+        return []
+    at, knots = np.searchsorted(judged.ts, said.origin_ts), said.knots.tolist()
+    unit, paths = restlessness(judged.values, judged.step_s, at), paths_of(said)
+    return [residuals(name, path, judged, at.tolist(), knots, unit) for name, path in (paths | combined(paths)).items()]
+
+
+def _unjudged(batch: Batch, model: Forecaster) -> str:
+    most = int(observed(batch.values).max(initial=0))
+    return f"{most} points are too few to be judged on: {model.min_points} are needed before the judged past"
+
+
 def _affordable(batch: Batch, *, first: bool) -> tuple[list[Forecaster], list[tuple[str, str]]]:
-    names = ("persistence",) if batch.target == GPU_POWER else tuple(n for n in installed(FORECASTERS) if n in HOURLY)
-    if first or batch.target != "load":
+    names = tuple(name for name in installed(FORECASTERS) if name in HOURLY)
+    if first or batch.target not in BURSTY:
         names = tuple(name for name in names if name not in LOADS_ONLY)
     many = [name for name, most in MOST_SERIES.items() if len(batch.names) > most and name in (*names, "prophet")]
     left_out = [(name, f"{len(batch.names)} series; it is fitted to at most {MOST_SERIES[name]}") for name in many]

@@ -30,10 +30,8 @@ def restlessness(values: Floats, step_s: int, origins: Ints) -> Floats:
 
 def weekly(values: Floats, step_s: int) -> Floats:
     """Return [S] the mean absolute step of the newest week; NaN where no two values follow each other."""
-    steps = WEEK_S // step_s
-    tail = values[:, -steps - 1 :]
-    last = np.array([tail.shape[1] - 1])
-    return np.concatenate([_means(tail[part], last, steps)[0] for part in _parts(len(values))])
+    tail = values[:, -(WEEK_S // step_s) - 1 :]
+    return np.concatenate([_mean(tail[part]) for part in _parts(len(values))])
 
 
 def mixed(volatility: Floats, week: Floats) -> Floats:
@@ -106,3 +104,12 @@ def _means(values: Floats, at: Ints, steps: int) -> Floats:
     n = count[:, at + 1] - count[:, low]
     mean = np.where(n > 0, (total[:, at + 1] - total[:, low]) / np.maximum(n, 1), np.nan)
     return np.asarray(mean.T, dtype=np.float64)
+
+
+def _mean(values: Floats) -> Floats:
+    """Return [S] the mean absolute step to each observed value from the one before; NaN where there is none."""
+    change = np.abs(np.diff(carried(values), axis=1))
+    seen = ~np.isnan(change) & ~np.isnan(values[:, 1:])
+    count = seen.sum(axis=1)
+    total = np.where(seen, change, 0.0).sum(axis=1, dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

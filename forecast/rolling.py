@@ -41,21 +41,28 @@ class Residuals:
     errors: Floats
     """[O, K, S] observed minus forecast; NaN where either is not there (yet)"""
     scale: Floats
-    """[O, S] volatility at the origin"""
+    """[O, S] the unit of the errors: volatility at the origin, or restlessness"""
 
 
 def roll(model: str, fitted: Fitted, batch: Batch, origins: Sequence[int], knots: Sequence[int]) -> Residuals:
     """Return the errors of `fitted` at the origins and horizons. The model must have been fitted before the first origin."""
+    return residuals(model, paths_from(fitted, batch, origins, knots), batch, origins, knots)
+
+
+def paths_from(fitted: Fitted, batch: Batch, origins: Sequence[int], knots: Sequence[int]) -> Floats:
+    """Return [O, K, S] what `fitted` says at the origins for the horizons."""
     steps, at = max(knots), np.asarray(knots, dtype=np.int64) - 1
     if isinstance(fitted, ManyOrigins):
         paths = fitted.paths(batch, origins, steps)[:, :, at]
     else:
         paths = np.stack([fitted.predict(restricted(batch, o), steps)[:, at] for o in origins])
-    return residuals(model, paths.transpose(0, 2, 1), batch, origins, knots)
+    return np.asarray(paths.transpose(0, 2, 1), dtype=np.float64)
 
 
-def residuals(model: str, paths: Floats, batch: Batch, origins: Sequence[int], knots: Sequence[int]) -> Residuals:
-    """Return the errors of given `paths` [O, K, S]."""
+def residuals(
+    model: str, paths: Floats, batch: Batch, origins: Sequence[int], knots: Sequence[int], scale: Floats | None = None
+) -> Residuals:
+    """Return the errors of given `paths` [O, K, S], in units of `scale` [O, S] or else of the volatility."""
     ahead = np.asarray(origins, dtype=np.int64)[:, None] + np.asarray(knots, dtype=np.int64)[None, :]
     columns = batch.values.shape[1]
     actual = np.where((ahead < columns)[:, :, None], batch.values.T[np.minimum(ahead, columns - 1)], np.nan)
@@ -68,7 +75,7 @@ def residuals(model: str, paths: Floats, batch: Batch, origins: Sequence[int], k
         knots=np.asarray(knots, dtype=np.int64),
         paths=paths,
         errors=actual - paths,
-        scale=volatility(batch.values, batch.step_s, where),
+        scale=volatility(batch.values, batch.step_s, where) if scale is None else scale,
     )
 
 

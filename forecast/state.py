@@ -10,23 +10,15 @@ from contracts.forecasts import LEVELS, ROW_POWER_LEVELS, Target
 from contracts.ports import Batch, Fitted
 from forecast.calibration import Calibrated, Table
 from forecast.champion import Band, Choice
+from forecast.folds import Singles, Tried
 from forecast.grids import Floats, Ints
 from forecast.models.kalman import KalmanFitted
 from forecast.restless import Restless
 
-TARGETS: tuple[Target, ...] = (
-    "load",
-    "prompt_tok",
-    "output_tok",
-    "inlet",
-    "power",
-    "server_power",
-    "ups_power",
-    "airflow",
-)
+TARGETS: tuple[Target, ...] = ("load", "prompt_tok", "output_tok", "inlet", "power", "server_power", "ups_power", "airflow")
 """forecast directly; headroom and gpu_temp follow from them"""
 GPU_POWER = "gpu_power"
-"""summed GPU power per server: only persistence's errors are learnt, for the GPU temperature's band"""
+"""summed GPU power per server: learnt like the others, not issued; GPU temperatures follow from it"""
 COMBINED: Mapping[str, tuple[str, ...]] = {
     "blend": ("persistence", "ets", "boosted"),
     "ensemble": ("persistence", "seasonal_mean", "ridge", "boosted", "autoreg"),
@@ -44,10 +36,23 @@ def levels_of(target: str) -> tuple[float, ...]:
     return ROW_POWER_LEVELS if target == "power" else LEVELS
 
 
+@dataclass(frozen=True)
+class Said:
+    """What the speakers said at the interval `at_s` of those a quarter, half and whole hour later (`outlook.LOOK_BACK`)."""
+
+    at_s: int
+    values: Singles
+    """[S, LOOK_BACK] NaN = nothing"""
+    usual: Singles
+    """[S, LOOK_BACK] the usual size of an error then"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Coarse:
     """The paths on the 300 s grid from its newest interval, made once per interval: the ticks between only interpolate."""
 
+    fitted_at: datetime
+    """of the models that made the paths"""
     last_ts: int
     names: tuple[str, ...]
     steps: int
@@ -62,6 +67,8 @@ class Coarse:
     """[S] time of the newest observation; -1 = none"""
     gap_share: Floats
     """[S] share of the last day that is missing"""
+    trail: tuple[Said, ...] = ()
+    """what was said at this interval and those of the hour before it, the newest first"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +91,8 @@ class ClassState:
     target: str
     step_s: int
     fitted_at: datetime
+    until_s: int
+    """newest interval that the fits have seen"""
     names: tuple[str, ...]
     fitted: Mapping[str, Fitted]
     """model -> fitted on everything known at fitted_at"""
@@ -101,14 +110,18 @@ class ClassState:
     """the same by kind"""
     voices: Voices | None = None
     """None without choices or tables"""
+    tried: Tried | None = None
+    """what the models are judged by, for the next refit; None in a large class"""
     coarse: Coarse | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calendar:
-    """Prophet for one target: `now` fitted on everything, `past` on all but the newest week (to judge it honestly)."""
+    """Prophet for one target: `now` fitted on everything until `until_s`, and what was fitted before: the last daily job's, at
+    first one on all but the judged past."""
 
     now: Fitted
+    until_s: int
     past: Fitted
     past_until_s: int
     fitted_at: datetime

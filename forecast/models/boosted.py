@@ -18,7 +18,20 @@ import numpy as np
 
 from contracts.errors import ConfigError
 from contracts.ports import Batch
-from forecast.grids import DAY_S, Floats, Ints, carried, clipped, day_steps, fourier, observed, recent, restricted, rows_of
+from forecast.grids import (
+    COUNTED,
+    DAY_S,
+    Floats,
+    Ints,
+    carried,
+    clipped,
+    day_steps,
+    fourier,
+    observed,
+    recent,
+    restricted,
+    rows_of,
+)
 from forecast.models.innovations import curves, harmonics_of, season_terms, transformed
 
 KNOTS_S = (300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
@@ -69,7 +82,7 @@ class BoostedFitted:
     def paths(self, batch: Batch, origins: Sequence[int], steps: int) -> Floats:
         """Return [O, S, steps]: `predict` at each origin (a column) as if nothing after it were known."""
         day = day_steps(batch.step_s)
-        log = batch.target == "load"
+        log = batch.target in COUNTED
         series = len(batch.names)
         out = np.full((len(origins), series, steps), np.nan)
         if not series or not len(batch.ts):
@@ -109,7 +122,7 @@ class Boosted:
             raise ConfigError(f"boosted: LightGBM cannot be loaded: {error}; install OpenMP (Debian: libgomp1)") from None
         rows = np.flatnonzero(observed(batch.values) >= self.min_points)
         rows = np.array(sorted(rows, key=lambda s: batch.names[s]), dtype=np.int64)  # the order of the series must not matter
-        log, harmonics = batch.target == "load", harmonics_of(batch)
+        log, harmonics = batch.target in COUNTED, harmonics_of(batch)
         curve = curves(transformed(batch.values[rows], log), batch, harmonics)
         names = tuple(batch.names[s] for s in rows)
         some = slice(None, None, -(-max(1, len(rows)) // MOST_SERIES))

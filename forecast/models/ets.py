@@ -9,7 +9,7 @@ are days, and cost a hundred times as much.
 import numpy as np
 
 from contracts.ports import Batch
-from forecast.grids import Floats, day_steps, recent
+from forecast.grids import COUNTED, Floats, day_steps, recent
 from forecast.models.innovations import InnovationsFitted, is_flat, kept, prepared
 
 MOST_DAYS = 14
@@ -24,7 +24,7 @@ class Ets:
 
     def fit(self, batch: Batch) -> InnovationsFitted:
         """Learn from the newest two weeks of the batch; passes over series with fewer than `min_points` there."""
-        log = batch.target == "load"
+        log = batch.target in COUNTED
         batch = recent(batch, MOST_DAYS * day_steps(batch.step_s))
         start = prepared(batch, self.min_points, log)
         count = len(start.rows)

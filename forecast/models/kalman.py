@@ -84,7 +84,7 @@ class KalmanFitted:
         typical = float(np.median(self.variance)) if len(self.variance) else 1.0
         variance = np.where(row >= 0, self.variance[row], typical) if len(self.variance) else np.full(len(row), typical)
         tail = recent(batch, MEMORY_STEPS)
-        end = run_filter(tail.values, tail.step_s, variance, self.tau_s, self.walk, self.noise)
+        end = run_filter(tail.values, tail.step_s, variance, self.tau_s, self.walk, self.noise, scored=False)
         none = observed(tail.values) == 0
         return np.where(none, np.nan, end.node), np.where(none, np.nan, end.drive)
 
@@ -136,36 +136,61 @@ def step_variance(values: Floats, step_s: int) -> Floats:
 
 
 def run_filter(
-    values: Floats, step_s: int, variance: Floats, tau_s: float | Floats, walk: float | Floats, noise: float | Floats
+    values: Floats,
+    step_s: int,
+    variance: Floats,
+    tau_s: float | Floats,
+    walk: float | Floats,
+    noise: float | Floats,
+    *,
+    scored: bool = True,
 ) -> Filtered:
-    """Filter `values` [S, T]; the other arguments broadcast to [..., S]. Gaps predict only."""
+    """Filter `values` [S, T]; the other arguments broadcast to [..., S]. Gaps predict only. Not `scored`: no likelihood (0).
+
+    Written in place: every minute all series go through it.
+    """
     a = np.asarray(np.exp(-step_s / np.asarray(tau_s)))
-    q = walk * variance * step_s / 300.0
-    r = np.broadcast_to(noise * variance * 300.0 / step_s, np.broadcast_shapes(np.shape(variance), np.shape(noise * q))).copy()
-    start = _first(values)
-    node = np.broadcast_to(start, r.shape).copy()
+    b = 1.0 - a
+    shape = np.broadcast_shapes(np.shape(variance), np.shape(walk), np.shape(noise), np.shape(a))
+    q = np.broadcast_to(walk * variance * step_s / 300.0, shape)
+    r = np.broadcast_to(noise * variance * 300.0 / step_s, shape)
+    node = np.broadcast_to(_first(values), shape).astype(np.float64)
     drive = node.copy()
     p11, p12, p22 = r + q, q * 0.5, 4.0 * q + r
-    p12 = np.broadcast_to(p12, r.shape).copy()
-    q11, q12 = q * (1 - a) ** 2 / 3.0, q * (1 - a) / 2.0
-    loglik = np.zeros(r.shape)
-    b = 1.0 - a
-    for reading in values.T:
-        node = a * node + b * drive
-        p11, p12 = a * a * p11 + 2 * a * b * p12 + b * b * p22 + q11, a * p12 + b * p22 + q12
-        p22 = p22 + q
-        seen = ~np.isnan(reading)
-        innovation = np.where(seen, reading - node, 0.0)
-        total = p11 + r
-        loglik -= np.where(seen, 0.5 * np.log(total) + 0.5 * np.square(innovation) / total, 0.0)
+    q11, q12, doubt = q * (b * b / 3.0), q * (b / 2.0), MOST_DOUBT * r
+    loglik = np.zeros(shape)
+    for reading in np.ascontiguousarray(values.T):
+        node *= a
+        node += b * drive
+        p11 *= a * a
+        p11 += (2 * a * b) * p12
+        p11 += (b * b) * p22
+        p11 += q11
+        p12 *= a
+        p12 += b * p22
+        p12 += q12
+        p22 += q
+        gap = np.isnan(reading)
+        innovation = reading - node
+        np.copyto(innovation, 0.0, where=gap)
+        square, total = np.square(innovation), p11 + r
+        if scored:
+            loglik -= np.where(gap, 0.0, 0.5 * np.log(total) + 0.5 * square / total)
         # a jump: the drive has led; more than MOST_DOUBT adds nothing to the gain and would cost the covariance its digits
-        extra = np.clip(np.square(innovation) - OUT_OF_FAMILY * total, 0.0, MOST_DOUBT * r)
-        p11, p12, p22 = p11 + extra, p12 + LEAD * extra, p22 + LEAD * LEAD * extra
-        total = p11 + r
-        k1, k2 = np.where(seen, p11 / total, 0.0), np.where(seen, p12 / total, 0.0)
-        node, drive = node + k1 * innovation, drive + k2 * innovation
-        p22 = p22 - k2 * p12
-        p11, p12 = (1 - k1) * p11, (1 - k1) * p12
+        square -= OUT_OF_FAMILY * total
+        np.minimum(np.maximum(square, 0.0, out=square), doubt, out=square)
+        p11 += square
+        p12 += LEAD * square
+        p22 += (LEAD * LEAD) * square
+        gain = np.reciprocal(p11 + r)
+        np.copyto(gain, 0.0, where=gap)
+        k1, k2 = p11 * gain, p12 * gain
+        node += k1 * innovation
+        drive += k2 * innovation
+        p22 -= k2 * p12
+        k1 = np.subtract(1.0, k1, out=k1)
+        p11 *= k1
+        p12 *= k1
     return Filtered(node=node, drive=drive, loglik=loglik)
 
 

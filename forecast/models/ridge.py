@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from contracts.ports import Batch
 from forecast.grids import (
+    COUNTED,
     DAY_S,
     WEEK_S,
     Floats,
@@ -104,7 +105,7 @@ class Ridge:
     def fit(self, batch: Batch) -> RidgeFitted:
         """Learn from the batch. Series with fewer than `min_points` lean on the others (shrinkage) or on nothing."""
         day = day_steps(batch.step_s)
-        log = batch.target == "load"
+        log = batch.target in COUNTED
         harmonics = (6 if span_s(batch) >= 2 * DAY_S else 0, 3 if span_s(batch) >= 2 * WEEK_S else 0)
         knots = np.unique([max(1, k // batch.step_s) for k in KNOTS_S if k <= max(batch.step_s, span_s(batch) // 3)])
         terms = _terms(batch.ts, harmonics).astype(batch.values.dtype)
