@@ -12,7 +12,7 @@ from bench.forecast_sets import Judged
 from forecast.grids import Floats, Ints
 
 HERE = Path(__file__).parent / "beside" / "forecast_peers"
-PEERS = ("AutoTheta", "Prophet", "AutoETS", "MSTL", "AutoARIMA")
+PEERS = ("AutoTheta", "Prophet", "AutoETS", "MSTL", "AutoARIMA", "dynamo-arima", "dynamo-kalman", "dynamo-prophet")
 STEPS = (2, 6, 144)
 """steps ahead that the peers are asked for"""
 

@@ -5,7 +5,7 @@
 SERIES: set, series, ts (UTC), value (NULL = gap), rows in order of time on a regular grid. ORIGINS: set, series, origin (row
 number within the series, its newest known value), rank (order of work: any first part is spread evenly). Writes one file per
 round of work, FOLDER/PEER-NNNN.parquet: set, series, origin, step, value, fit_s (CPU). What is there already is not done again.
-This file imports nothing of the project.
+Nothing of the project is imported here.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from planner import planner
 
 STEPS = (2, 6, 144)
 DAY = 144
@@ -68,9 +69,16 @@ def prophet() -> Predict:
     return predict
 
 
+def predictor(peer: str) -> Predict:
+    """Return the peer; of ai-dynamo's planner: dynamo-arima, dynamo-kalman, dynamo-prophet."""
+    if peer.startswith("dynamo-"):
+        return planner(peer.removeprefix("dynamo-"), STEPS, filled)
+    return prophet() if peer == "Prophet" else of_statsforecast(peer)
+
+
 def work(peer: str, series: pd.DataFrame, origins: pd.DataFrame, out: Path, rounds: int) -> None:
     """Do what is not there yet, ROUND pairs at a time, at most so many rounds."""
-    predict = prophet() if peer == "Prophet" else of_statsforecast(peer)
+    predict = predictor(peer)
     out.mkdir(parents=True, exist_ok=True)
     there = [pd.read_parquet(file) for file in sorted(out.glob(f"{peer}-*.parquet"))]
     if there:
