@@ -51,7 +51,7 @@ KEYS = {
     "missed_crossings": ("crossings missed", "inlet in a cooling fault"),
     "lead_min": ("lead, median", "inlet in a cooling fault"),
     "refit_series_per_s": ("refit, series per second and core", "speed"),
-    "tick_ms_10k": ("tick of 10,000 series", "speed"),
+    "tick_ms_10k": ("tick of 10,000 series, ms", "speed"),
 }
 """the report's keys -> the line that they repeat; a set may be named more fully"""
 

@@ -42,7 +42,7 @@ class Range(NamedTuple):
 
     def holds(self, found: Interval) -> bool:
         """Whether the interval reaches into the range; nothing scored = no."""
-        return not isnan(found.value) and found.lo <= self.most and found.hi >= self.least
+        return bool(not isnan(found.value) and found.lo <= self.most and found.hi >= self.least)
 
 
 def at_most(value: float) -> Range:
@@ -73,7 +73,7 @@ def line(what: str, on: str, found: Interval, bar: Range | None, goal: Range | N
 
 def rounded(found: Interval) -> dict[str, Any]:
     """Return the interval for JSON; null where there was nothing to score."""
-    ends = {key: None if isnan(v) else round(v, 4) for key, v in zip(("value", "lo", "hi"), found[:3], strict=True)}
+    ends = {key: None if isnan(v) else round(float(v), 4) for key, v in zip(("value", "lo", "hi"), found[:3], strict=True)}
     return {**ends, "pairs": found.pairs}
 
 
