@@ -210,10 +210,8 @@ def _late(what: str) -> dict[str, Any]:
 def _line(what: str, samples: list[float], bar: Any, goal: Any) -> dict[str, Any]:
     """A bar is met by the median; the ends are the least and the greatest sample."""
     middle = statistics.median(samples)
-    return line(what, "speed", Interval(middle, middle, middle, len(samples)), bar, goal) | {
-        "lo": round(min(samples), 4),
-        "hi": round(max(samples), 4),
-    }
+    out = line(what, "speed", Interval(middle, middle, middle, len(samples)), bar, goal)
+    return out | {"lo": round(min(samples), 4), "hi": round(max(samples), 4)}
 
 
 def main() -> None:

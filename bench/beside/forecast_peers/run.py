@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from planner import planner
 
 STEPS = (2, 6, 144)
 DAY = 144
@@ -72,7 +71,8 @@ def prophet() -> Predict:
 def predictor(peer: str) -> Predict:
     """Return the peer; of ai-dynamo's planner: dynamo-arima, dynamo-kalman, dynamo-prophet."""
     if peer.startswith("dynamo-"):
-        return planner(peer.removeprefix("dynamo-"), STEPS, filled)
+        asked: Predict = import_module("planner").planner(peer.removeprefix("dynamo-"), STEPS, filled)
+        return asked
     return prophet() if peer == "Prophet" else of_statsforecast(peer)
 
 
