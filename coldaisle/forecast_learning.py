@@ -1,25 +1,34 @@
 """The tasks of the forecast worker: read the history window, learn, return what was learnt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from coldaisle.capacity import Capacity
 from coldaisle.series_window import SeriesWindow
-from contracts.ports import Batch
+from contracts.ports import Batch, HistoryReader
 from contracts.topology import Topology
 from forecast import produce
 from forecast.futures import Event
+from forecast.grids import recent
 from forecast.maxima import Maxima
 from forecast.maxima import learn as learn_maxima
-from forecast.plant import Plant, fit
+from forecast.plant import Plant, drifted, fit
+from forecast.plant_readings import Readings
 from forecast.state import State
 from ingest.history.client import HttpHistory, find_owner
 
 LONG_STEP_S, FINE_STEP_S = 300, 2
 MAXIMA_WINDOW = timedelta(hours=48)
 PLANT_TARGETS = ("inlet", "outside", "gpu_temp", "gpu_power", "server_power", "airflow")
+EACH_GPU = "gpu_temp_each"
+EACH_WINDOW = timedelta(days=7)
+"""of single GPUs, of which there are thousands"""
+DRIFT_WINDOW = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +45,10 @@ class Learn:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnPlant:
-    """Learn the plant models anew."""
+    """Learn the plant models anew; with `known` only where servers have left its family, else there is no result."""
 
     now: datetime
+    known: Plant | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,7 @@ class Learner:
     def __init__(self, state: Path, topology: Topology, window: timedelta) -> None:
         """`state`: the run's folder, in which the history's owner says where it is."""
         self._state, self._topology, self._window = state, topology, window
+        self._capacity = Capacity(topology)
         self._series: SeriesWindow | None = None
 
     def task(self, task: Learn | LearnPlant | LearnMaxima) -> State | Plant | RowLaws | None:
@@ -83,7 +94,7 @@ class Learner:
                 case Learn():
                     return self._learn(task, self._series)
                 case LearnPlant():
-                    return self._plant(task.now, reader)
+                    return self._plant(task, self._series)
                 case LearnMaxima():
                     return self._maxima(task.now, self._series)
         finally:
@@ -91,14 +102,26 @@ class Learner:
 
     def _learn(self, task: Learn, series: SeriesWindow) -> State:
         made = [series.batch(target, LONG_STEP_S, self._window, task.now) for target in task.targets]
-        batches: Sequence[Batch] = [batch for batch in made if batch is not None]
+        batches: Sequence[Batch] = [self._capacity.bounded(batch) for batch in made if batch is not None]
         learn = produce.refit_daily if task.daily else produce.refit
         return learn(task.learnt, batches, task.now, task.events)
 
-    def _plant(self, now: datetime, reader: HttpHistory) -> Plant:
-        since = now - self._window
-        frames = {target: reader.series(target, as_of=now, since=since, step_s=LONG_STEP_S) for target in PLANT_TARGETS}
-        return fit(self._topology, frames)
+    def _plant(self, task: LearnPlant, series: SeriesWindow) -> Plant | None:
+        made = {target: series.batch(target, LONG_STEP_S, self._window, task.now) for target in PLANT_TARGETS}
+        known: dict[str, Readings] = {target: batch for target, batch in made.items() if batch is not None}
+        if task.known is not None and not drifted(task.known, _newest(known)):
+            return None
+        return fit(self._topology, {**known, EACH_GPU: self._each_gpu(task.now, series.reader)})
+
+    def _each_gpu(self, now: datetime, reader: HistoryReader) -> Iterator[pl.DataFrame]:
+        """Yield the temperatures of single GPUs, a day at a time."""
+        at = now - min(EACH_WINDOW, self._window)
+        while at < now:
+            until = min(at + timedelta(days=1), now)
+            frame = reader.series(EACH_GPU, as_of=now, since=at, until=until, step_s=LONG_STEP_S)
+            if not frame.is_empty():
+                yield frame
+            at = until
 
     def _maxima(self, now: datetime, series: SeriesWindow) -> RowLaws | None:
         """None where no row's power has been measured in the last two days."""
@@ -110,6 +133,12 @@ class Learner:
         return RowLaws(
             maxima=learn_maxima(batch.values, int(batch.ts[-1]), classes=classes, step_s=FINE_STEP_S), rows=batch.names
         )
+
+
+def _newest(known: Mapping[str, Readings]) -> dict[str, Readings]:
+    """Return the last day of what is known."""
+    steps = int(DRIFT_WINDOW.total_seconds()) // LONG_STEP_S
+    return {target: recent(batch, steps) for target, batch in known.items() if isinstance(batch, Batch)}
 
 
 def without_paths(learnt: State) -> State:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import forecast
+from forecast.account import Account
 from forecast.maxima import Maxima
 from forecast.plant import Plant
 from forecast.state import State
@@ -23,6 +24,7 @@ class Memory:
 
     learnt: State = field(default_factory=State)
     plant: Plant | None = None
+    account: Account = field(default_factory=Account)
     maxima: Maxima | None = None
     rows: tuple[str, ...] = ()
     """the rows that `maxima` knows, in its order"""

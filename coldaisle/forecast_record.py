@@ -5,16 +5,20 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from coldaisle.forecast_worker import OverBudgetError, StoppedError
 from contracts.errors import ColdaisleError
 from contracts.ports import Clock
 from forecast.champion import Choice
+from forecast.tally import Score
 from ingest.codec import frame_of
 from ingest.publisher import Publisher
 
+ALL = "pool"
+"""the kind of all series together"""
 LOG = logging.getLogger("coldaisle.forecaster")
 
 
@@ -71,7 +75,7 @@ class Record:
         rows = [
             {
                 "target": choice.target,
-                "kind": getattr(choice, "kind", "") or "pool",
+                "kind": choice.kind or ALL,
                 "band": choice.band,
                 "model": choice.model,
                 "previous": choice.previous or None,
@@ -82,6 +86,15 @@ class Record:
             for choice in choices
         ]
         self.rows("forecast_choices", rows)
+
+    def scores(self, scores: Sequence[Score]) -> None:
+        """Record how good what was issued has been."""
+        rows = []
+        for score in scores:
+            day = None if score.worst_day is None else datetime.fromtimestamp(score.worst_day, UTC)
+            own = {"ts": datetime.fromtimestamp(score.ts, UTC), "kind": score.kind or ALL, "worst_day": day}
+            rows.append(asdict(score) | own)
+        self.rows("forecast_scores", rows)
 
     def absent(self, without: Sequence[tuple[str, str]]) -> None:
         """Record what is not forecast and why, where that has changed; `without`: (target/series or target, reason)."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from coldaisle import forecast_memory
+from coldaisle.capacity import Capacity
 from coldaisle.clock import AnyClock
 from coldaisle.forecast_events import Announced
 from coldaisle.forecast_learning import FINE_STEP_S, LONG_STEP_S, Learn, LearnMaxima, LearnPlant, RowLaws, without_paths
@@ -24,17 +25,22 @@ from contracts.ports import Batch, Bus, HistoryReader
 from contracts.topology import Topology
 from control.forecasts import frames_of
 from forecast import produce
+from forecast.account import entered, refitted, settled
+from forecast.drift import Alarm
+from forecast.grids import epoch_s
 from forecast.inputs import Cleaned, clean
 from forecast.maxima import follow
 from forecast.plant import Plant
 from forecast.row_max import aligned, highest
 from forecast.state import GPU_POWER, TARGETS
 from forecast.state import State as Learnt
+from forecast.tally import Score
 from ingest.publisher import Publisher
 
 SHORT_STEP_S = 60
 SHORT_WINDOW = timedelta(hours=3)
 TICK_WINDOW = timedelta(days=8)
+GPU_TEMP = "gpu_temp"
 FINE_WINDOW = timedelta(minutes=40)
 """what the law of the maxima looks back on, and what it follows between two ticks"""
 
@@ -64,7 +70,11 @@ class Service:
         self._lock = threading.Lock()
         self._slot = -1
         self._issued: frozenset[str] = frozenset()
-        self._limits = {row.name: row.power_limit_w for row in topology.rows}
+        rows = {row.name: row.power_limit_w for row in topology.rows}
+        self._limits = rows | {ups.name: ups.power_limit_w for ups in topology.upses}
+        self._capacity = Capacity(topology)
+        self.on_drift: Callable[[Sequence[Alarm]], None] = lambda _: None
+        """what to do where errors have grown; the scheduler says"""
 
     def recall(self) -> str:
         """Take up what was learnt before a restart, and what was issued already; return why nothing, or an empty text."""
@@ -93,12 +103,17 @@ class Service:
 
     def refit_plant(self) -> None:
         """Learn the plant models anew and publish them for the policies."""
+        self._task("plant", LearnPlant(now=self.clock.now()), self.settings.plant_budget_s, self._take_plant)
 
-        def take(plant: Plant) -> None:
-            self._remember("plant", plant=plant)
-            publish_state(self._bus, PLANT, plant.to_json(), self.clock)
+    def check_plant(self) -> None:
+        """Learn the plant models anew if servers have left what was learnt of them: a repaired fan, a new heat sink."""
 
-        self._task("plant", LearnPlant(now=self.clock.now()), self.settings.plant_budget_s, take)
+        def take(plant: Plant | None) -> None:
+            self._take_plant(plant)
+            self._remember("plant check")
+
+        task = LearnPlant(now=self.clock.now(), known=self.memory.plant)
+        self._task("plant check", task, self.settings.plant_budget_s, take)
 
     def refit_maxima(self) -> None:
         """Learn the law of the rows' highest power anew."""
@@ -131,24 +146,41 @@ class Service:
     def _forecast(self, now: datetime, slot: int) -> list[Block]:
         events = self._events.now()
         known = [target for target in (*TARGETS, GPU_POWER) if target in self.memory.learnt.classes]
-        window = min(TICK_WINDOW, timedelta(days=self.settings.history_days))
-        long = [cleaned for target in known if (cleaned := self._cleaned(target, window, now)) is not None]
-        short = [self._series.batch(target, SHORT_STEP_S, SHORT_WINDOW, now) for target in (*known, "gpu_temp")]
-        minutes = [batch for batch in short if batch is not None]
+        long = [cleaned for target in known if (cleaned := self._cleaned(target, now)) is not None]
+        short = [self._series.batch(target, SHORT_STEP_S, SHORT_WINDOW, now) for target in (*known, GPU_TEMP)]
+        minutes = [self._capacity.bounded(batch) for batch in short if batch is not None]
         with self._lock:
             memory = self.memory
             blocks, learnt = produce.tick(memory.learnt, long, minutes, memory.plant, self._limits, now, slot, events)
             self.memory = replace(memory, learnt=learnt)
+        measured = [*long, *([hot] if (hot := self._cleaned(GPU_TEMP, now)) is not None else [])]
+        self._account(blocks, [given.batch for given in measured])
         return [*blocks, *self._highest(now, slot)]
 
-    def _cleaned(self, target: str, window: timedelta, now: datetime) -> Cleaned | None:
+    def _account(self, blocks: Sequence[Block], measured: Sequence[Batch]) -> None:
+        """Enter what is issued, settle what has come, publish the scores, and ask for a refit where errors have grown."""
+        alarms: list[Alarm] = []
+        scores: list[Score] = []
+        with self._lock:
+            account = entered(self.memory.account, blocks, self.memory.learnt.classes)
+            for batch in measured:
+                account, rows, fresh = settled(account, batch)
+                scores += rows
+                alarms += fresh
+            self.memory = replace(self.memory, account=account)
+        self.record.scores(scores)
+        if alarms:
+            self.on_drift(alarms)
+
+    def _cleaned(self, target: str, now: datetime) -> Cleaned | None:
         """Return what may be believed of a target's long past: looked at once per interval."""
+        window = min(TICK_WINDOW, timedelta(days=self.settings.history_days))
         batch = self._series.batch(target, LONG_STEP_S, window, now)
         if batch is None:
             return None
         kept = self._clean.get(target)
         if kept is None or kept[0] is not batch:
-            kept = self._clean[target] = (batch, clean(batch))
+            kept = self._clean[target] = (batch, clean(self._capacity.bounded(batch)))
         return kept[1]
 
     def _highest(self, now: datetime, slot: int) -> list[Block]:
@@ -170,7 +202,9 @@ class Service:
         def take(learnt: Learnt) -> None:
             with self._lock:
                 kept = self.memory.learnt
-                self.memory = replace(self.memory, learnt=replace(learnt, path_at=kept.path_at, without=kept.without))
+                fresh = replace(learnt, path_at=kept.path_at, without=kept.without)
+                account = refitted(self.memory.account, targets, epoch_s(task.now))
+                self.memory = replace(self.memory, learnt=fresh, account=account)
             self._remember(job)
             self.record.choices([choice for choice in learnt.choices() if choice.at == task.now])
 
@@ -183,6 +217,11 @@ class Service:
             done = self._worker.run(task, budget_s)
             told.cpu_s = done.cpu_s
             take(done.result)
+
+    def _take_plant(self, plant: Plant | None) -> None:
+        if plant is not None:
+            self._remember("plant", plant=plant)
+            publish_state(self._bus, PLANT, plant.to_json(), self.clock)
 
     def _remember(self, job: str, **learnt: Any) -> None:
         """Take over what was learnt, and keep all on disk for a restart."""

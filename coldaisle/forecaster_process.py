@@ -4,7 +4,7 @@ A process of its own, and for what takes seconds a further one: neither may dela
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
@@ -21,6 +21,7 @@ from coldaisle.part import Part
 from coldaisle.settings import Config, ForecastSettings
 from coldaisle.site import State, wait_for_topology
 from contracts.ports import Bus
+from forecast.drift import Alarm
 
 NICE = 10
 ARRIVES_S = 2.0
@@ -36,6 +37,10 @@ class Slots(BaseTrigger):  # type: ignore[misc]
         """`slot_s`: run time."""
         self._clock, self._slot_s = clock, slot_s
 
+    def __str__(self) -> str:
+        """Return what it is, for the scheduler's log."""
+        return f"each {self._slot_s:g} s of the run"
+
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
         """Return the wall time of the next slot, by the clock's present speed."""
         run_s = self._clock.now().timestamp() - min(ARRIVES_S, self._slot_s / 2)
@@ -46,7 +51,8 @@ class Slots(BaseTrigger):  # type: ignore[misc]
 def schedule(service: Service, settings: ForecastSettings, clock: AnyClock, part: Part) -> BackgroundScheduler:
     """Return the started scheduler: ticks in one thread, learning in another; late runs are coalesced, never piled up.
 
-    A job that ran before a restart is due when its period is over; those that never ran are due at once, in this order.
+    A job that ran before a restart is due when its period is over (`after`: another that counts for it); those that never ran
+    are due at once, in this order.
     """
     scheduler = BackgroundScheduler(
         executors={"tick": ThreadPoolExecutor(1), "fit": ThreadPoolExecutor(1)},
@@ -54,8 +60,8 @@ def schedule(service: Service, settings: ForecastSettings, clock: AnyClock, part
         timezone="UTC",
     )
 
-    def every(name: str, job: Callable[[], None], period_s: float) -> None:
-        done, now = service.memory.done.get(name), clock.now()
+    def every(name: str, job: Callable[[], None], period_s: float, after: str = "") -> None:
+        done, now = service.memory.done.get(name, service.memory.done.get(after)), clock.now()
         left_s = 0.0 if done is None else max(0.0, period_s - (now - done).total_seconds())
         first = clock.wall() + timedelta(seconds=left_s / clock.speed, milliseconds=100 * len(scheduler.get_jobs()))
         scheduler.add_job(job, "interval", seconds=period_s / clock.speed, next_run_time=first, executor="fit", id=name)
@@ -65,6 +71,16 @@ def schedule(service: Service, settings: ForecastSettings, clock: AnyClock, part
     every("maxima", service.refit_maxima, settings.refit_s)
     every("daily", service.refit_daily, settings.daily_s)
     every("plant", service.refit_plant, PLANT_EVERY_S)
+    every("plant check", service.check_plant, settings.daily_s, after="plant")
+
+    def drifted(alarms: Sequence[Alarm]) -> None:
+        for alarm in alarms:
+            what, minutes = f"{alarm.target} {alarm.kind}", (alarm.at_s - alarm.since_s) / 60
+            part.log.warning("errors of %s have been %.1f times the usual for %.0f min", what, alarm.size, minutes)
+        scheduler.add_job(service.refit, executor="fit", id="refit on drift", replace_existing=True)
+        scheduler.add_job(service.check_plant, executor="fit", id="plant on drift", replace_existing=True)
+
+    service.on_drift = drifted
 
     def failed(event: JobExecutionEvent) -> None:
         part.log.error("job %s failed: %s", event.job_id, event.exception)

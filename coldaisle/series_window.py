@@ -13,7 +13,8 @@ from forecast.inputs import bounds_of
 OVERLAP = 3
 """steps read again each time: late rows change the newest means"""
 CHUNK = timedelta(days=1)
-"""read at once: a month of a large site as rows would not fit into memory"""
+"""read at first; then as much at once as has about so many rows: a month of a large site would not fit into memory"""
+CHUNK_ROWS = 2_000_000
 SLACK = 256
 """columns between two moves of the window"""
 MANY = 512
@@ -45,11 +46,13 @@ class SeriesWindow:
         first = max(kept.slot - OVERLAP, slot - kept.columns)
         kept.advance(slot)
         at, end = (datetime.fromtimestamp(edge * kept.step_s, UTC) for edge in (first, slot))
+        span = CHUNK
         while at < end:
-            until = min(at + CHUNK, end)
+            until = min(at + span, end)
             frame = self.reader.series(kept.target, as_of=as_of, since=at, until=until, step_s=kept.step_s)
             if not frame.is_empty():
                 kept.put(to_batch(frame, kept.target, kept.step_s, until=until, since=at))
+            span = (until - at) * max(1.0, CHUNK_ROWS / max(frame.height, CHUNK_ROWS / 1_000))
             at = until
 
 

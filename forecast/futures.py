@@ -105,7 +105,7 @@ def effect_of(events: Sequence[Event], target: str, names: Sequence[str], ends_s
 def usual(batch: Batch, events: Sequence[Event]) -> Batch:
     """Return the batch as it would have been without the events: values divided by their factor, gaps where that is 0 or under
     maintenance. Nothing is copied where no event lies in the batch."""
-    if not len(batch.ts):
+    if not len(batch.ts) or not any(event.target == batch.target for event in events):
         return batch
     effect = effect_of(events, batch.target, batch.names, batch.ts, batch.step_s)
     if not any(effect.names):

@@ -1,7 +1,7 @@
 """The forecast service's pure core: `refit` every hour, `refit_daily` every day, `tick` every minute. No I/O, no clock.
 
     state = refit(refit_daily(State(), batches_300s, now), batches_300s, now)
-    blocks, state = tick(state, batches_300s, batches_60s, plant, limits, now, seq)
+    blocks, state = tick(state, batches_300s, batches_60s, plant, limits, now, slot)
 
 `batches_300s`: per target of load, inlet, power (and gpu_power) the 300 s grid; a refit wants the whole history, a tick the
 newest eight days. `batches_60s`: the 60 s grid of the newest hour or more, for load, inlet, power, gpu_power, gpu_temp; what is
@@ -31,6 +31,9 @@ HORIZONS_S = (60, 120, 300, 600, 900, 1_800, 3_600)
 """valid_at of every tick, after now"""
 PATH_S = (*HORIZONS_S, *range(4_500, 86_401, 900))
 """the path to 24 h"""
+WIDE: tuple[str, ...] = ("inlet", "server_power", GPU_POWER)
+"""one series per server: nobody draws thousands of paths, and they would fill the log"""
+WIDE_PATH_S = (*HORIZONS_S, 7_200, 10_800, 14_400, 21_600, 28_800, 43_200, 64_800, 86_400)
 PATH_EVERY_S = 900
 CHALLENGER_S = (300, 900, 3_600, 21_600, 86_400)
 """horizons of the challengers, issued with the path"""
@@ -58,66 +61,115 @@ def tick(
     plant: Plant | None,
     limits: Mapping[str, float],
     now: datetime,
-    seq: int,
+    slot: int,
     events: Sequence[Event] = (),
 ) -> tuple[list[Block], State]:
     """Return this minute's forecasts and the state for the next one.
 
-    Champions of load, inlet, power, headroom (`limits`: row -> W) and gpu_temp; every 15 min their path to 24 h (gpu_temp: one
-    hour) and all challengers. Series without a forecast stand in `state.without` with the reason. `seq` makes the ids unique.
-    Batches are cleaned first (`forecast.inputs`); who keeps one for several ticks gives it `Cleaned`. Announced `events` are
-    taken out of what is known and put into what is to come.
+    Champions of all TARGETS, of headroom (`limits`: row or UPS -> W) and gpu_temp; every 15 min their path to 24 h, every GPU's
+    temperature, and all challengers. Series without a forecast stand in `state.without` with the reason. `slot` makes the ids:
+    the same slot gives the same ids. Batches are cleaned first (`forecast.inputs`); who keeps one for several ticks gives it
+    `Cleaned`. Announced `events` are taken out of what is known and put into what is to come.
     """
-    now_s = epoch_s(now)
     long = cleaned(batches_300s)
     short = cleaned(batches_60s, long)
     fine = {target: usual(given.batch, events) for target, given in short.items()}
     full = state.path_at is None or (now - state.path_at).total_seconds() >= PATH_EVERY_S - 30
-    seconds = np.array(PATH_S if full else HORIZONS_S, dtype=np.int64)
-    blocks: list[Block] = []
-    without: list[tuple[str, str]] = []
+    said = _Said(now, slot, events)
     classes = dict(state.classes)
-    outlooks: dict[Target, Outlook] = {}
-    for target in TARGETS:
-        given, klass = long.get(target), classes.get(target)
-        if given is None:
+    outlooks: dict[str, Outlook] = {}
+    for target, given in long.items():
+        if target not in (*TARGETS, GPU_POWER):
             continue
         batch, told = usual(given.batch, events), told_of(given, short.get(target))
+        klass = classes.get(target)
         reason = _unready(batch, klass)
         if klass is None or reason:
-            absent = [(f"{target}/{name}", reason) for name in batch.names] or [(target, reason)]
-            without += explained(absent, target, told)
+            said.nothing(target, batch, reason, told)
             continue
-        klass, outlook, others = _class(klass, batch, fine.get(target), now_s, seconds, full)
-        outlook, coming = _announced(outlook, batch, now_s, events)
-        told |= {name: (*told.get(name, ()), *notes) for name, notes in coming.items()}
+        classes[target], outlook, others = _class(klass, batch, fine.get(target), epoch_s(now), _seconds(target, full), full)
+        outlooks[target] = said.looked(batch, outlook, others, told)
+    for target in ("power", "ups_power"):
+        if target in outlooks:
+            said.champions("headroom", headroom(outlooks[target], limits, said.without), {})
+    _temperatures(said, outlooks, plant, fine, told_of(short.get("gpu_temp"), short.get(GPU_POWER)), full)
+    without = tuple(said.without)
+    return said.blocks, replace(state, classes=classes, path_at=now if full else state.path_at, without=without)
+
+
+def _seconds(target: str, full: bool) -> Ints:
+    path = WIDE_PATH_S if target in WIDE else PATH_S
+    return np.array(path if full else HORIZONS_S, dtype=np.int64)
+
+
+def _temperatures(
+    said: "_Said",
+    outlooks: Mapping[str, Outlook],
+    plant: Plant | None,
+    fine: Mapping[str, Batch],
+    told: Mapping[str, tuple[str, ...]],
+    full: bool,
+) -> None:
+    """Tell the GPUs' temperatures where inlets, GPU power and a plant are known."""
+    inlet, power = outlooks.get("inlet"), outlooks.get(GPU_POWER)
+    if inlet is None:
+        return
+    if plant is None or power is None:
+        missing = "no plant learnt yet" if plant is None else "no forecast of GPU power"
+        said.without += [(f"gpu_temp/{name}", missing) for name in inlet.names]
+        return
+    hottest, each = gpu_temperatures(inlet, power, plant, fine, each=full)
+    said.champions("gpu_temp", replace(hottest, notes=noted(hottest.names, hottest.notes, told)), {})
+    if each is not None:
+        said.champions("gpu_temp", each, None)
+
+
+class _Said:
+    """What a tick has said so far, and of what it could say nothing."""
+
+    def __init__(self, now: datetime, slot: int, events: Sequence[Event]) -> None:
+        self.now, self.slot, self.events = now, slot, events
+        self.blocks: list[Block] = []
+        self.without: list[tuple[str, str]] = []
+
+    def nothing(self, target: str, batch: Batch, reason: str, told: Mapping[str, tuple[str, ...]]) -> None:
+        absent = [(f"{target}/{name}", reason) for name in batch.names] or [(target, reason)]
+        self.without += explained(absent, target, told)
+
+    def looked(self, batch: Batch, outlook: Outlook, others: Sequence[Outlook], told: Mapping[str, tuple[str, ...]]) -> Outlook:
+        """Issue a class's champions and challengers, with the announced events in them; return the champions' outlook."""
+        now_s = epoch_s(self.now)
+        outlook, coming = _announced(outlook, batch, now_s, self.events)
+        told = {**told, **{name: (*told.get(name, ()), *notes) for name, notes in coming.items()}}
         outlook = replace(outlook, notes=noted(outlook.names, outlook.notes, told))
-        classes[target] = klass
-        outlooks[target] = outlook
-        absent = []
-        blocks += _issue(target, outlook, now, seq, absent)
-        without += explained(absent, target, told)
-        for other in others:
-            blocks += _issue(target, _announced(other, batch, now_s, events)[0], now, seq, None)
-    if "power" in outlooks:
-        blocks += _issue("headroom", headroom(outlooks["power"], limits, without), now, seq, without)
-    if "inlet" in outlooks:
-        hot = gpu_temperatures(outlooks["inlet"], plant, fine, classes.get("gpu_power"), without)
-        if hot is not None:
-            hot = replace(hot, notes=noted(hot.names, hot.notes, told_of(short.get("gpu_temp"), short.get(GPU_POWER))))
-            blocks += _issue("gpu_temp", hot, now, seq, without)
-    return blocks, replace(state, classes=classes, path_at=now if full else state.path_at, without=tuple(without))
+        target = next((known for known in TARGETS if known == batch.target), None)
+        if target is not None:  # of GPU power only what follows from it is told
+            self.champions(target, outlook, told)
+            for other in others:
+                block = _block(target, _announced(other, batch, now_s, self.events)[0], self.now, self.slot, champion=False)
+                self.blocks += [block] if block.spoken.any() else []
+        return outlook
+
+    def champions(self, target: Target, outlook: Outlook, told: Mapping[str, tuple[str, ...]] | None) -> None:
+        """Issue an outlook; series of which it says nothing are named, but with `told` None."""
+        block = _block(target, outlook, self.now, self.slot, champion=True)
+        if told is not None:
+            mute = np.flatnonzero(~block.spoken)
+            absent = [(f"{target}/{outlook.names[s]}", _silent(int(outlook.data_until_s[s]))) for s in mute]
+            self.without += explained(absent, target, told)
+        if block.spoken.any():
+            self.blocks.append(block)
 
 
 def _unready(batch: Batch, klass: ClassState | None) -> str:
     """Return why a class cannot be forecast; empty if it can."""
     if not batch.names:
         return "no series is known"
-    if np.isnan(batch.values).all():
+    if not np.isfinite(batch.values[:, -1:]).any() and np.isnan(batch.values).all():
         return "nothing observed in the whole window"
     if klass is None:
         return "nothing learnt yet: refit first"
-    if not klass.tables or not klass.choices:
+    if klass.voices is None:
         return f"only {len(batch.ts)} intervals of {batch.step_s} s known: too few past errors for a band"
     if batch.step_s != klass.step_s:
         return f"learnt on a grid of {klass.step_s} s, given {batch.step_s} s: refit"
@@ -148,6 +200,8 @@ def _announced(
     outlook: Outlook, batch: Batch, now_s: int, events: Sequence[Event]
 ) -> tuple[Outlook, dict[str, tuple[str, ...]]]:
     """Return the outlook with the announced events in it, and what is to be told of them: series -> notes."""
+    if not any(event.target == batch.target for event in events):
+        return outlook, {}
     effect = effect_of(events, batch.target, outlook.names, now_s + outlook.seconds, batch.step_s)
     told = touching(effect, outlook.names)
     if not told:
@@ -155,13 +209,9 @@ def _announced(
     return replace(outlook, values=applied(effect, outlook.values, outlook.levels, lower=batch.lower, upper=batch.upper)), told
 
 
-def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: list[tuple[str, str]] | None) -> list[Block]:
-    """Return the outlook as a block, where any series has an opinion; `without` None = challengers, which are silent about the
-    rest."""
-    champion = without is not None
-    stamp = f"{epoch_s(now):x}-{seq:x}"
-    suffixes = [stamp if champion else f"{stamp}-{model}" for model in outlook.models]
-    block = Block(
+def _block(target: Target, outlook: Outlook, now: datetime, slot: int, *, champion: bool) -> Block:
+    suffixes = [f"{slot:x}" if champion else f"{slot:x}-{model}" for model in outlook.models]
+    return Block(
         target=target,
         champion=champion,
         issued_at=now,
@@ -174,11 +224,6 @@ def _issue(target: Target, outlook: Outlook, now: datetime, seq: int, without: l
         models=outlook.models,
         notes=outlook.notes,
     )
-    if without is not None:
-        without += [
-            (f"{target}/{outlook.names[s]}", _silent(int(outlook.data_until_s[s]))) for s in np.flatnonzero(~block.spoken)
-        ]
-    return [block] if block.spoken.any() else []
 
 
 def _silent(newest_s: int) -> str:

@@ -14,7 +14,16 @@ from forecast.grids import Floats, Ints
 from forecast.models.kalman import KalmanFitted
 from forecast.restless import Restless
 
-TARGETS: tuple[Target, ...] = ("load", "inlet", "power")
+TARGETS: tuple[Target, ...] = (
+    "load",
+    "prompt_tok",
+    "output_tok",
+    "inlet",
+    "power",
+    "server_power",
+    "ups_power",
+    "airflow",
+)
 """forecast directly; headroom and gpu_temp follow from them"""
 GPU_POWER = "gpu_power"
 """summed GPU power per server: only persistence's errors are learnt, for the GPU temperature's band"""

@@ -10,7 +10,7 @@ flat AS (
     SELECT f.target, f.series, f.valid_at, f.levels, len(f.levels) AS width, unnest(f."values") AS value,
         unnest(range(len(f."values"))) AS k
     FROM forecasts AS f JOIN newest AS n ON n.target = f.target AND n.ts = f.ts
-    WHERE f.ts > $issued AND f.champion
+    WHERE f.ts > $issued AND f.champion AND NOT contains(f.series, '/')
 )
 SELECT target, series,
     max(value) FILTER (levels[1 + k % width] = 0.5) AS median_c,

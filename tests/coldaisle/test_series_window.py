@@ -124,3 +124,23 @@ def test_series_that_appear_later_have_gaps_before_and_many_take_single_precisio
 
 def test_without_any_row_there_is_no_batch() -> None:
     assert SeriesWindow(Told([])).batch("load", STEP_S, timedelta(hours=1), NOW) is None
+
+
+def test_a_long_window_is_read_in_few_portions_and_a_large_one_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(rows(288 * 8, ("a", "b")))
+    asked: list[timedelta] = []
+    plain = told.series
+
+    def series(
+        target: str, *, as_of: datetime, since: datetime, until: datetime | None = None, step_s: int = 300
+    ) -> pl.DataFrame:
+        asked.append((until or as_of) - since)
+        return plain(target, as_of=as_of, since=since, until=until, step_s=step_s)
+
+    monkeypatch.setattr(told, "series", series)
+    SeriesWindow(told).batch("power", STEP_S, timedelta(days=7), NOW)
+    assert asked == [timedelta(days=1), timedelta(days=6)]
+    asked.clear()
+    monkeypatch.setattr(series_window, "CHUNK_ROWS", 400)
+    SeriesWindow(told).batch("power", STEP_S, timedelta(days=7), NOW)
+    assert asked == [timedelta(days=1)] * 7
