@@ -55,7 +55,7 @@ KEYS = {
     "plant_inlet_mae_k": ("inlet, MAE, K", "plant"),
     "plant_gpu_mae_k": ("each GPU, MAE, K", "plant"),
     "plant_server_power_error_percent": ("server power, error, %", "plant"),
-    "refit_series_per_s": ("refit, series per second and core", "speed"),
+    "refit_series_per_s": ("refit of 10,000 temperatures, series per second and core", "speed"),
     "tick_ms_10k": ("tick of 10,000 series, ms", "speed"),
 }
 """the report's keys -> the line that they repeat; a set may be named more fully"""
@@ -81,8 +81,8 @@ def real(options: argparse.Namespace) -> tuple[list[Scored], list[dict[str, Any]
     out += lines.rows(found[2]) if len(found) > 2 else [absent("row power", "not with --quick")]
     if options.quick:
         return found, out + before()
-    answers = asked(options)
-    out += lines.peers(found[1], answers)
+    answers = asked(sets[1:], options)
+    out += lines.peers(found[1:], answers)
     return found, out + [absent(f"peer {peer}", "it has answered nothing yet") for peer in peers.PEERS if peer not in answers]
 
 
@@ -108,14 +108,21 @@ def rows_of(fortnight: Floats, data: Path) -> dict[str, tuple[str, Floats]]:
     return {f"row-{n + 1}": ("row", values) for n, values in enumerate(made)}
 
 
-def asked(options: argparse.Namespace) -> dict[str, pl.DataFrame]:
-    """Return the peers' answers: what they gave before, and, with their Python, what is missing."""
-    folder = BUILD / options.part
-    if options.peers and not options.quick:
-        peers.prepare([judged("mixed", "load", loads(options.data), options.part)], options.pairs, folder)
-        peers.run(options.peers, options.ask, folder)
-    found = {peer: peers.answers(folder, peer) for peer in peers.PEERS}
-    return {peer: table for peer, table in found.items() if len(table)}
+def asked(sets: Sequence[Judged], options: argparse.Namespace) -> dict[str, pl.DataFrame]:
+    """Return the peers' answers: what they gave before, and, with their Python, what is missing; told where a peer fails."""
+    found: dict[str, list[pl.DataFrame]] = {}
+    for given in sets:
+        folder = BUILD / options.part / given.name
+        if options.peers and options.ask:
+            share = len(given.batch.names) / sum(len(one.batch.names) for one in sets)
+            peers.prepare(given, int(share * options.pairs), folder)
+        for peer in options.ask if options.peers else ():
+            status = peers.run(options.peers, peer, folder)
+            if status:
+                tell(f"{peer} on {given.name} ended with {status}: what it had answered by then is used")
+        for peer in peers.PEERS:
+            found.setdefault(peer, []).append(peers.answers(folder, peer))
+    return {peer: pl.concat(tables) for peer, tables in found.items() if any(len(table) for table in tables)}
 
 
 def inlets(options: argparse.Namespace) -> list[dict[str, Any]]:

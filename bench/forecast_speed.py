@@ -165,21 +165,24 @@ def alone(*arguments: str) -> dict[str, Any]:
 def lines(count: int, python: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the lines of speed and the raw samples behind them."""
     raw: dict[str, Any] = {"refit": alone("--few")}
-    out = against(raw, python) if "cpu_s" in raw["refit"] else [_late("refit, series per second and core")]
     raw["many"] = alone("--series", str(count), "--days", "28")
-    return out + of_many(raw["many"], count), raw
+    spent = {f"{FEW} loads": (FEW, raw["refit"].get("cpu_s")), f"{count:,} temperatures": (count, raw["many"].get("refit_s"))}
+    rates = {text: series / cpu_s for text, (series, cpu_s) in spent.items() if cpu_s is not None}
+    out = [_late(f"refit of {text}, series per second and core") for text in spent if text not in rates]
+    return out + against(rates, raw, python) + of_many(raw["many"], count), raw
 
 
-def against(raw: dict[str, Any], python: Path | None) -> list[dict[str, Any]]:
-    """Return our refit's rate, and as a multiple of Prophet's and AutoETS's; their fits are added to `raw`."""
-    rate = raw["refit"]["series"] / raw["refit"]["cpu_s"]
-    out = [_line("refit, series per second and core", [rate], None, None)]
+def against(rates: dict[str, float], raw: dict[str, Any], python: Path | None) -> list[dict[str, Any]]:
+    """Return the rates of our refits, and as multiples of Prophet's and AutoETS's, whose fits are added to `raw`."""
+    out = [_line(f"refit of {text}, series per second and core", [rate], None, None) for text, rate in rates.items()]
     for peer, bar, goal in (("Prophet", 50, 100), ("AutoETS", 25, 50)):
         if python is None:
             out.append({"what": f"refit / {peer}", "set": "speed", "value": None, "absent": "no --peers"})
             continue
         raw[peer] = peer_fits(python, peer)
-        out.append(_line(f"refit / {peer}", [rate * s for s in raw[peer]], at_least(bar), at_least(goal)))
+        for text, rate in rates.items():
+            what = f"refit of {text} / {peer}, series per second and core"
+            out.append(_line(what, [rate * s for s in raw[peer]], at_least(bar), at_least(goal)))
     return out
 
 

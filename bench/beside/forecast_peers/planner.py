@@ -6,6 +6,7 @@ settings are its own. `import dynamo.planner` wants a cluster's libraries; the p
 registered empty, with their folders.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -17,18 +18,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-STEP_S = 600
 ABOVE = ("planner", "planner.core", "planner.config", "planner.core.load")
 
 
-def planner(name: str, steps_asked: tuple[int, ...], filled: Callable[[pd.Series], np.ndarray]) -> Callable[..., np.ndarray]:
-    """Return (values up to the origin, steps) -> path, NaN but at `steps_asked`. `name`: arima, kalman or prophet.
+def planner(
+    name: str, filled: Callable[[pd.Series], np.ndarray], step_s: Callable[[pd.Series], int]
+) -> Callable[[pd.Series, tuple[int, ...]], np.ndarray]:
+    """Return (values up to the origin, steps ahead) -> forecasts. `name`: arima, kalman or prophet.
 
     Raises ModuleNotFoundError where ai-dynamo is not installed.
     """
     spec = find_spec("dynamo")
     if spec is None or spec.submodule_search_locations is None:
         raise ModuleNotFoundError("ai-dynamo is not installed")
+    os.environ.setdefault("DYN_LOG", "warn")
     root = Path(next(iter(spec.submodule_search_locations)))
     for package in ABOVE:
         empty = ModuleType(f"dynamo.{package}")
@@ -37,14 +40,14 @@ def planner(name: str, steps_asked: tuple[int, ...], filled: Callable[[pd.Series
     make: Any = import_module("dynamo.planner.core.load.predictors").LOAD_PREDICTORS[name]
     config: Any = import_module("dynamo.planner.config.planner_config").PlannerConfig
 
-    def predict(values: pd.Series, steps: int) -> np.ndarray:
-        known, out = filled(values), np.full(steps, np.nan)
-        for step in steps_asked:
-            interval_s = step * STEP_S
+    def predict(values: pd.Series, steps: tuple[int, ...]) -> np.ndarray:
+        known, out = filled(values), []
+        for step in steps:
+            interval_s = step * step_s(values)
             predictor = make(config(throughput_adjustment_interval_seconds=interval_s, load_predictor=name))
             for rate in known[(len(known) - 1) % step :: step]:
                 predictor.add_data_point(float(rate) * interval_s)
-            out[step - 1] = predictor.predict_next() / interval_s
-        return out
+            out.append(predictor.predict_next() / interval_s)
+        return np.array(out)
 
     return predict
