@@ -151,6 +151,18 @@ def test_peers_are_asked_evenly_and_answer_on_our_grid(pair: sets.Judged, tmp_pa
     assert long[first[1]] == pair.batch.values[1, one.issued.origins[o]]
 
 
+def test_on_a_finer_grid_peers_are_asked_where_ours_speak() -> None:
+    rows = {"r1": ("row", curve(8)), "r2": ("row", curve(7, 1))}
+    given = sets.judged("rows", "power", rows, "test", step_s=300)
+    asked = peers.shared(given, 60)
+    begins = dict(zip(given.batch.names, given.begins.tolist(), strict=True))
+    ends = dict(zip(given.batch.names, given.ends.tolist(), strict=True))
+    for series, origin in asked.select("series", "origin").iter_rows():
+        column = origin + begins[series]
+        assert (column - int(given.first.min())) % 2 == 0
+        assert column + 12 < ends[series]
+
+
 def test_ours_meets_peers_on_their_pairs_only(pair: sets.Judged) -> None:
     one = told(pair)
     o, s = 5, 0
