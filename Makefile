@@ -46,9 +46,11 @@ format: dev      ## let ruff put the code into shape
 bench: dev       ## the benchmarks, each beside its peer
 	$(BIN)/python -m bench $(ARGS)
 
-build/bench-peers/.made: bench/beside/forecast_peers/requirements.txt
+PEERS := bench/beside/forecast_peers
+build/bench-peers/.made: $(PEERS)/requirements.txt $(PEERS)/requirements-no-deps.txt
 	$(PYTHON) -m venv build/bench-peers
 	build/bench-peers/bin/pip install -q --disable-pip-version-check -r $<
+	build/bench-peers/bin/pip install -q --disable-pip-version-check --no-deps -r $(PEERS)/requirements-no-deps.txt
 	touch $@
 
 bench-peers: build/bench-peers/.made  ## the forecasters that ours are compared with: python -m bench.forecast --peers build/bench-peers/bin/python

@@ -3,7 +3,7 @@
     python -m bench.forecast --report F [--data DIR] [--part dev|test] [--way service|backtest] [--quick] [--peers PYTHON]
 
 `dev` scores the last 40 % of the first 70 % of every series, and is what one develops with; `test` scores the last 30 %, and
-is for the end: nothing may be tuned on it. `--quick` looks at the last day only: it shows that the benchmark runs, no more.
+is for the end: nothing may be tuned on it. `--quick` looks at half a day of few series: it shows that the benchmark runs.
 `--peers` is a Python with bench/beside/forecast_peers/requirements.txt (`make bench-peers`). Without it the answers that
 peers gave before are used; a peer without any is reported as absent. Raw samples lie beside F, as Parquet.
 """
@@ -25,6 +25,7 @@ import polars as pl
 from bench import forecast_inlet as inlet
 from bench import forecast_lines as lines
 from bench import forecast_peers as peers
+from bench import forecast_plants as plants
 from bench import forecast_speed as speed
 from bench.forecast_ours import issued
 from bench.forecast_scores import Scored, columns_of
@@ -39,7 +40,8 @@ BUILD = Path("build/forecast-peers")
 TWIN = Path("build/forecast-twin")
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5_000
-PARTS = ("loads", "inlets", "maxima", "speed")
+PARTS = ("loads", "inlets", "maxima", "plants", "speed")
+QUICK_SERIES, QUICK_H, QUICK_KNOWN_D = 8, 12.0, 4
 KEYS = {
     "load_15m_vs_persistence": ("15 min / persistence", "model level"),
     "load_1h_vs_persistence": ("1 h / persistence", "model level"),
@@ -50,8 +52,11 @@ KEYS = {
     "inlet_fault_15m_vs_persistence": ("15 min / persistence", "inlet in a cooling fault"),
     "missed_crossings": ("crossings missed", "inlet in a cooling fault"),
     "lead_min": ("lead, median", "inlet in a cooling fault"),
-    "refit_series_per_s": ("refit, series per second and core", "speed"),
-    "tick_ms_10k": ("tick of 10,000 series", "speed"),
+    "plant_inlet_mae_k": ("inlet, MAE, K", "plant"),
+    "plant_gpu_mae_k": ("each GPU, MAE, K", "plant"),
+    "plant_server_power_error_percent": ("server power, error, %", "plant"),
+    "refit_series_per_s": ("refit of 10,000 temperatures, series per second and core", "speed"),
+    "tick_ms_10k": ("tick of 10,000 series, ms", "speed"),
 }
 """the report's keys -> the line that they repeat; a set may be named more fully"""
 
@@ -64,16 +69,20 @@ def tell(text: str) -> None:
 def real(options: argparse.Namespace) -> tuple[list[Scored], list[dict[str, Any]]]:
     """Return what was issued for the real loads (model level, mixed) and for twin rows, and the lines about them."""
     series = loads(options.data)
+    if options.quick:
+        series = dict(list(series.items())[:QUICK_SERIES])
     sets = [judged("level", "load", only(series, ["model"]), options.part), judged("mixed", "load", series, options.part)]
-    if not options.quick:
+    if options.quick:
+        sets = [lately(one, QUICK_H, QUICK_KNOWN_D) for one in sets]
+    else:
         sets.append(judged("rows", "power", rows_of(series["m-large"][1], options.data), options.part, step_s=300))
     found = [scored(given, options) for given in sets]
     out = lines.loads(found[0], found[1:])
     out += lines.rows(found[2]) if len(found) > 2 else [absent("row power", "not with --quick")]
     if options.quick:
         return found, out + before()
-    answers = asked(options)
-    out += lines.peers(found[1], answers)
+    answers = asked(sets[1:], options)
+    out += lines.peers(found[1:], answers)
     return found, out + [absent(f"peer {peer}", "it has answered nothing yet") for peer in peers.PEERS if peer not in answers]
 
 
@@ -89,7 +98,6 @@ def before(folder: Path = RESULTS) -> list[dict[str, Any]]:
 
 def scored(given: Judged, options: argparse.Namespace) -> Scored:
     """Return the set with what we issue for it, every 10 min whatever its step."""
-    given = lately(given, 1.0) if options.quick else given
     stride = options.stride * 600 // given.batch.step_s
     return Scored(given=given, issued=issued(given, lines.horizons(given), way=options.way, stride=stride, told=tell))
 
@@ -100,14 +108,21 @@ def rows_of(fortnight: Floats, data: Path) -> dict[str, tuple[str, Floats]]:
     return {f"row-{n + 1}": ("row", values) for n, values in enumerate(made)}
 
 
-def asked(options: argparse.Namespace) -> dict[str, pl.DataFrame]:
-    """Return the peers' answers: what they gave before, and, with their Python, what is missing."""
-    folder = BUILD / options.part
-    if options.peers and not options.quick:
-        peers.prepare([judged("mixed", "load", loads(options.data), options.part)], options.pairs, folder)
-        peers.run(options.peers, options.ask, folder)
-    found = {peer: peers.answers(folder, peer) for peer in peers.PEERS}
-    return {peer: table for peer, table in found.items() if len(table)}
+def asked(sets: Sequence[Judged], options: argparse.Namespace) -> dict[str, pl.DataFrame]:
+    """Return the peers' answers: what they gave before, and, with their Python, what is missing; told where a peer fails."""
+    found: dict[str, list[pl.DataFrame]] = {}
+    for given in sets:
+        folder = BUILD / options.part / given.name
+        if options.peers and options.ask:
+            share = len(given.batch.names) / sum(len(one.batch.names) for one in sets)
+            peers.prepare(given, int(share * options.pairs), folder)
+        for peer in options.ask if options.peers else ():
+            status = peers.run(options.peers, peer, folder)
+            if status:
+                tell(f"{peer} on {given.name} ended with {status}: what it had answered by then is used")
+        for peer in peers.PEERS:
+            found.setdefault(peer, []).append(peers.answers(folder, peer))
+    return {peer: pl.concat(tables) for peer, tables in found.items() if any(len(table) for table in tables)}
 
 
 def inlets(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -176,11 +191,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         sets, found = real(options)
     speed_raw: dict[str, Any] = {}
     if options.quick:
-        found += [absent(name, "not with --quick") for name in ("inlets on the twin", "row maxima", "speed")]
+        found += [absent(name, "not with --quick") for name in ("inlets on the twin", "row maxima", "learnt plants", "speed")]
     if "inlets" in options.only and not options.quick:
         found += inlets(options)
     if "maxima" in options.only and not options.quick:
         found += maxima(options)
+    if "plants" in options.only and not options.quick:
+        found += plants.lines(TWIN / "plants", options.data, tell)
     if "speed" in options.only and not options.quick:
         more, speed_raw = speed.lines(options.many, options.peers)
         found += more
@@ -191,7 +208,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "part": options.part,
         "way": options.way,
         "quick": options.quick,
-        **({"proves": "nothing: one day, few origins"} if options.quick else {}),
+        **({"proves": "nothing: half a day of few series after four days, few origins"} if options.quick else {}),
         **keyed(found),
         "lines": found,
         "naive_wins": lines.naive_wins({one.given.name: [one] for one in sets}),
@@ -219,11 +236,11 @@ def main() -> None:
     parser.add_argument("--ask", nargs="*", default=list(peers.PEERS), help="which peers to ask")
     parser.add_argument("--peers", type=Path, help="the peers' Python")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="leave the other parts out of the report")
-    parser.add_argument("--quick", action="store_true", help="the last day only, within 50 s")
+    parser.add_argument("--quick", action="store_true", help="half a day of few series, within 50 s")
     parser.add_argument("--report", type=Path, help="write JSON to this file, raw samples beside it")
     options = parser.parse_args()
     if options.quick:
-        options.stride = max(options.stride, 6)
+        options.stride = max(options.stride, 3)
     report = measure(options)
     if options.report:
         options.report.write_text(json.dumps(report, indent=1) + "\n")

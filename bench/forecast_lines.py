@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from bench.forecast_peers import STEPS, on_grid
+from bench.forecast_peers import AHEAD_S, on_grid
 from bench.forecast_scores import (
     Forecast,
     Scored,
@@ -42,7 +42,7 @@ class Range(NamedTuple):
 
     def holds(self, found: Interval) -> bool:
         """Whether the interval reaches into the range; nothing scored = no."""
-        return not isnan(found.value) and found.lo <= self.most and found.hi >= self.least
+        return bool(not isnan(found.value) and found.lo <= self.most and found.hi >= self.least)
 
 
 def at_most(value: float) -> Range:
@@ -73,7 +73,7 @@ def line(what: str, on: str, found: Interval, bar: Range | None, goal: Range | N
 
 def rounded(found: Interval) -> dict[str, Any]:
     """Return the interval for JSON; null where there was nothing to score."""
-    ends = {key: None if isnan(v) else round(v, 4) for key, v in zip(("value", "lo", "hi"), found[:3], strict=True)}
+    ends = {key: None if isnan(v) else round(float(v), 4) for key, v in zip(("value", "lo", "hi"), found[:3], strict=True)}
     return {**ends, "pairs": found.pairs}
 
 
@@ -184,23 +184,22 @@ def naive_wins(sets: Mapping[str, Sequence[Scored]]) -> list[dict[str, Any]]:
     return out
 
 
-def peers(mixed: Scored, answers: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+def peers(mixed: Sequence[Scored], answers: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
     """Return ours and both naive ones against each peer, on the pairs that the peer has answered."""
     bars = {"AutoTheta": (at_most(0.95), at_most(0.85)), "Prophet": (at_most(0.60), at_most(0.50))}
     out = []
     for peer, found in answers.items():
-        for step in STEPS:
-            seconds = step * mixed.given.batch.step_s
-            table = on_grid(found, mixed.given, mixed.issued.origins, step)
-            bar, goal = bars.get(peer, (None, None)) if step == STEPS[0] else (None, None)
+        for seconds, text in zip(AHEAD_S, ("15 min", "1 h", "24 h"), strict=True):
+            tables = [on_grid(found, one.given, one.issued.origins, seconds // one.given.batch.step_s) for one in mixed]
+            series = sum(int((~np.isnan(table)).any(axis=0).sum()) for table in tables)
+            bar, goal = bars.get(peer, (None, None)) if seconds == MIN_15 else (None, None)
             for name, top in (("ours", ours), *NAIVE.items()):
-                ratio = mase_ratio([mixed], seconds, top, _fixed(table), series_too=True)
-                mine = name == "ours"
-                out.append(
-                    line(f"{name} / {peer}, {step} steps", "mixed", ratio, bar if mine else None, goal if mine else None)
-                )
+                ratio = mase_ratio(mixed, seconds, top, _fixed(mixed, tables), series_too=True)
+                ends = (bar, goal) if name == "ours" else (None, None)
+                out.append(line(f"{text}: {name} / {peer}", "mixed", ratio, *ends, series=series))
     return out
 
 
-def _fixed(table: Floats) -> Forecast:
-    return lambda _one, _seconds: np.asarray(table)
+def _fixed(sets: Sequence[Scored], tables: Sequence[Floats]) -> Forecast:
+    of = {one.given.name: table for one, table in zip(sets, tables, strict=True)}
+    return lambda one, _seconds: of[one.given.name]

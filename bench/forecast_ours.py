@@ -1,7 +1,7 @@
 """Our forecaster on judged series, in two ways. Both refit once a day and see nothing after an origin.
 
 `service`: the jobs' own code (`forecast.produce`): each refit holds the newest third of a short history back to judge on it,
-and one look per origin. It is what runs. `backtest`: `forecast.backtest.rolling`, which keeps the errors of all days before, as
+and one look per origin. It is what runs. `backtest`: `coldaisle backtest`'s, which keeps the errors of all days before, as
 a service has them that ran since the series began.
 """
 
@@ -16,7 +16,10 @@ from bench.forecast_sets import Judged
 from contracts.forecasts import LEVELS
 from contracts.ports import Batch
 from contracts.registry import FORECASTERS, installed
-from forecast import backtest, produce
+from forecast import produce
+from forecast.backtest import join
+from forecast.backtest_series import Table
+from forecast.backtest_tasks import plan, run
 from forecast.grids import DAY_S, Floats, Ints, recent, restricted
 from forecast.inputs import clean
 from forecast.outlook import champion_at, coarse_paths, look
@@ -41,7 +44,7 @@ class Issued:
     values: Floats
     """[O, S, H, L]; NaN = no forecast"""
     spoke: tuple[tuple[str, ...], ...]
-    """who spoke: by service [days][H] after each day's refit, by backtest the last day's choice per band"""
+    """who spoke: by service [days][H] after each day's refit, by backtest the last day's choices, per kind and band"""
 
 
 def issued(
@@ -89,12 +92,19 @@ def _backtest(given: Judged, ahead: Ints, stride: int, told: Callable[[str], Non
     batch = given.batch
     wanted = [m for m in installed(FORECASTERS) if m in (*HOURLY, "prophet")]
     models = [m for m in wanted if len(batch.names) <= MOST_SERIES.get(m, len(batch.names))]
-    per_day = DAY_S // batch.step_s // stride
-    rolled = backtest.rolling(batch, (ahead // batch.step_s).tolist(), models=models, origins_per_day=per_day)
-    past = rolled.pasts[CHAMPION]
-    first = int(given.first.min())
+    first, steps = int(given.first.min()), ahead // batch.step_s
+    planned = plan(
+        Table(batch=batch, left_out=(), notes=()),
+        {str(step): int(step) * batch.step_s for step in steps},
+        models=models,
+        origins_per_day=DAY_S // batch.step_s // stride,
+        test=(len(batch.ts) - first) / len(batch.ts),
+    )
+    result = join(planned, [run(task, batch) for task in planned.tasks])
+    past = result.rolled.pasts[CHAMPION]
     kept = past.origins >= first
-    values = backtest._quantiles(past, batch, first)[kept].transpose(0, 2, 1, 3)
-    told(f"{given.name}: {' '.join(f'{c.band} {c.model}' for c in rolled.choices[-3:])}")
-    spoke = (tuple(choice.model for choice in rolled.choices[-3:]),)
+    values = result.quantiles[CHAMPION][kept][:, np.searchsorted(past.knots, steps)].transpose(0, 2, 1, 3)
+    last = [choice for choice in result.rolled.choices if choice.at == result.rolled.choices[-1].at]
+    told(f"{given.name}: {' '.join(f'{c.kind} {c.band} {c.model}' for c in last)}")
+    spoke = (tuple(f"{c.kind} {c.band} {c.model}".strip() for c in last),)
     return Issued(origins=past.origins[kept], seconds=ahead, levels=LEVELS, values=values, spoke=spoke)

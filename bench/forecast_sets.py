@@ -113,6 +113,9 @@ def only(series: Mapping[str, tuple[str, Floats]], groups: Sequence[str]) -> dic
     return {name: one for name, one in series.items() if one[0] in groups}
 
 
-def lately(given: Judged, days: float) -> Judged:
-    """Return the same with only the last days of each series scored."""
-    return replace(given, first=np.maximum(given.first, given.ends - int(days * DAY_S) // given.batch.step_s))
+def lately(given: Judged, scored_h: float, known_d: int) -> Judged:
+    """Return the same with only the last hours of each series scored, and as if the history had begun so many days ago."""
+    first = np.maximum(given.first, given.ends - int(scored_h * 3_600) // given.batch.step_s)
+    cut = max(0, int(first.min()) - known_d * DAY_S // given.batch.step_s)
+    batch = replace(given.batch, ts=given.batch.ts[cut:], values=given.batch.values[:, cut:])
+    return replace(given, batch=batch, begins=np.maximum(given.begins - cut, 0), first=first - cut, ends=given.ends - cut)

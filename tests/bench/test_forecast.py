@@ -1,7 +1,10 @@
 """The judge of forecasts: what it scores, what nobody may see, and what a line says."""
 
+import importlib
 import json
+import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +13,18 @@ import pytest
 
 from bench import forecast as bench
 from bench import forecast_lines as lines
+from bench import forecast_ours
 from bench import forecast_peers as peers
+from bench import forecast_plants as plants
 from bench import forecast_sets as sets
-from bench.forecast_ours import Issued, issued
+from bench import forecast_speed as speed
+from bench.forecast_ours import Issued, Way, issued
 from bench.forecast_scores import Scored, coverage, mase_ratio, naive, ours, pinball_ratio, yesterday
 from contracts.forecasts import LEVELS
+from forecast import produce
 from forecast.grids import Floats
 from forecast.intervals import Interval
+from forecast.state import State
 
 DAY = sets.DAY
 
@@ -143,6 +151,18 @@ def test_peers_are_asked_evenly_and_answer_on_our_grid(pair: sets.Judged, tmp_pa
     assert long[first[1]] == pair.batch.values[1, one.issued.origins[o]]
 
 
+def test_on_a_finer_grid_peers_are_asked_where_ours_speak() -> None:
+    rows = {"r1": ("row", curve(8)), "r2": ("row", curve(7, 1))}
+    given = sets.judged("rows", "power", rows, "test", step_s=300)
+    asked = peers.shared(given, 60)
+    begins = dict(zip(given.batch.names, given.begins.tolist(), strict=True))
+    ends = dict(zip(given.batch.names, given.ends.tolist(), strict=True))
+    for series, origin in asked.select("series", "origin").iter_rows():
+        column = origin + begins[series]
+        assert (column - int(given.first.min())) % 2 == 0
+        assert column + 12 < ends[series]
+
+
 def test_ours_meets_peers_on_their_pairs_only(pair: sets.Judged) -> None:
     one = told(pair)
     o, s = 5, 0
@@ -150,24 +170,89 @@ def test_ours_meets_peers_on_their_pairs_only(pair: sets.Judged) -> None:
     row = {"set": ["level"], "series": ["m-large"], "origin": [int(one.issued.origins[o] - pair.begins[s])], "step": [step]}
     actual = float(one.actual(1_200)[o, s])
     twice = actual + 2 * (actual - float(one.persistence(1_200)[o, s]))
-    found = lines.peers(one, {"AutoTheta": pl.DataFrame({**row, "value": [twice], "fit_s": [0.1]})})
-    mine = next(x for x in found if x["what"] == "ours / AutoTheta, 2 steps")
-    assert (mine["value"], mine["pairs"], mine["met"]) == (0.5, 1, True)
-    assert next(x for x in found if x["what"] == "ours / AutoTheta, 144 steps")["value"] is None
+    found = lines.peers([one], {"AutoTheta": pl.DataFrame({**row, "value": [twice], "fit_s": [0.1]})})
+    mine = next(x for x in found if x["what"] == "15 min: ours / AutoTheta")
+    assert (mine["value"], mine["pairs"], mine["series"], mine["met"]) == (0.5, 1, 1, True)
+    assert next(x for x in found if x["what"] == "24 h: ours / AutoTheta")["value"] is None
 
 
-def test_our_forecasts_do_not_peek() -> None:
-    series = {"a": ("model", curve(3)), "b": ("model", curve(3, 1))}
+@pytest.mark.parametrize(("way", "days", "stride"), [("service", 3, 24), ("backtest", 5, 8)])
+def test_our_forecasts_do_not_peek(way: Way, days: int, stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast_ours, "installed", lambda _: ("ridge",))  # the backtest's line-up; of the service's all stand
+    series = {"a": ("model", curve(days)), "b": ("model", curve(days, 1))}
     given = sets.judged("level", "inlet", series, "test")
     seconds = [1_200, 3_600]
-    one = issued(given, seconds, stride=24, told=lambda _: None)
+    one = issued(given, seconds, way=way, stride=stride, told=lambda _: None)
     cut = int(one.origins[3])
     values = given.batch.values.copy()
     values[:, cut + 1 :] = 1e6
     poisoned = replace(given, batch=replace(given.batch, values=values))
-    other = issued(poisoned, seconds, stride=24, told=lambda _: None)
+    other = issued(poisoned, seconds, way=way, stride=stride, told=lambda _: None)
     np.testing.assert_array_equal(one.values[:4], other.values[:4])
     assert np.isfinite(one.values[:, :, 0, 3]).any()
+
+
+def test_a_quick_look_knows_the_last_days_only(pair: sets.Judged) -> None:
+    few = sets.lately(pair, 12, 2)
+    assert len(few.batch.ts) == 2 * DAY + DAY // 2
+    assert few.first.tolist() == [2 * DAY] * 2
+    np.testing.assert_array_equal(few.batch.values, pair.batch.values[:, -len(few.batch.ts) :])
+    assert few.batch.ts[few.ends[0] - 1] == pair.batch.ts[pair.ends[0] - 1]
+
+
+def test_plants_are_judged_over_servers_and_days() -> None:
+    errors = {"inlet_c": [np.full(2_016, 0.2), np.full(2_016, 1.4)], "airflow_cfm": [np.full(2_016, 3.0)]}
+    inlet, air = plants.scored(errors)
+    assert (inlet["value"], inlet["worst"], inlet["units"], inlet["met"], inlet["bar"]) == (0.8, 1.4, 2, True, [None, 1.0])
+    assert "bar" not in air
+    assert not plants.scored({"server_power_w": [np.full(2_016, 3.1)] * 4})[0]["met"]
+
+
+def test_what_a_large_class_did_not_come_to_is_said() -> None:
+    found = {one["what"]: one for one in speed.of_many({"first_refit_s": 30.0, "rss_mib": 900.0, "before_mib": 500.0}, 10_000)}
+    assert "not done" in found["tick of 10,000 series, ms"]["absent"]
+    assert found["peak memory with 10,000 series, MiB"]["met"]
+    ticks = speed.of_many({"tick_ms": [90.0, 95.0, 300.0]}, 10_000)[0]
+    assert (ticks["value"], ticks["hi"], ticks["met"], ticks["goal_met"]) == (95.0, 300.0, True, False)
+
+
+def test_ticks_are_those_of_a_quarter_of_an_hour() -> None:
+    whole = speed.series(4, 4, 300, "inlet")
+    batch = speed.cut(whole, len(whole.ts) - 3)
+    fine = speed.minutes(whole, int(batch.ts[-1]) + 60)
+    assert (fine.step_s, fine.values.shape) == (60, (4, 180))
+    assert fine.values.dtype.itemsize == 4
+    assert fine.ts[-1] == batch.ts[-1] + 60
+    state = produce.refit(State(), [batch], datetime.fromtimestamp(int(batch.ts[-1]), UTC))
+    found = speed.ticks(state, whole, int(batch.ts[-1]))
+    assert [len(samples) for samples in found.values()] == [1, 2, 12]
+    assert all(sample > 0 for samples in found.values() for sample in samples)
+
+
+def test_the_planner_is_asked_for_its_next_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "core/load/predictors.py": "class Growth:\n"
+        "    def __init__(self, config):\n        self.config, self.seen = config, []\n"
+        "    def add_data_point(self, value):\n        self.seen.append(value)\n"
+        "    def predict_next(self):\n        return 2 * self.seen[-1] - self.seen[-2]\n"
+        "LOAD_PREDICTORS = {'kalman': Growth}\n",
+        "config/planner_config.py": "from types import SimpleNamespace as PlannerConfig\n",
+        "__init__.py": "raise ImportError('a cluster is wanted')\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "dynamo" / "planner" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dynamo" / "planner" / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(peers.HERE))
+    kept = dict(sys.modules)
+    try:
+        predict = importlib.import_module("planner").planner("kalman", np.asarray, lambda _: 600)
+        said = predict(np.arange(100.0) ** 2, (2, 6))
+    finally:
+        for name in set(sys.modules) - set(kept):
+            if name.split(".")[0] in ("dynamo", "planner"):
+                del sys.modules[name]
+    assert said.tolist() == pytest.approx([2 * 99**2 - 97**2, 2 * 99**2 - 93**2])
 
 
 def test_without_data_every_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 SERIES: set, series, ts (UTC), value (NULL = gap), rows in order of time on a regular grid. ORIGINS: set, series, origin (row
 number within the series, its newest known value), rank (order of work: any first part is spread evenly). Writes one file per
 round of work, FOLDER/PEER-NNNN.parquet: set, series, origin, step, value, fit_s (CPU). What is there already is not done again.
-This file imports nothing of the project.
+Nothing of the project is imported here.
 """
 
 import argparse
@@ -20,16 +20,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-STEPS = (2, 6, 144)
-DAY = 144
+AHEAD_S = (1_200, 3_600, 86_400)
+DAY_S = 86_400
 ROUND = 100
 """pairs a file"""
-Predict = Callable[[pd.Series, int], np.ndarray]
+Predict = Callable[[pd.Series, tuple[int, ...]], np.ndarray]
+"""the series up to the origin, steps ahead -> what is forecast there"""
 
 
 def cpu_s() -> float:
     """CPU seconds of this process and of the programs that it started (Prophet's Stan is one)."""
     return sum(os.times()[:4])
+
+
+def step_s(values: pd.Series) -> int:
+    """Seconds between two points."""
+    return int((values.index[1] - values.index[0]).total_seconds())
 
 
 def filled(values: pd.Series) -> np.ndarray:
@@ -41,13 +47,14 @@ def of_statsforecast(name: str) -> Predict:
     """AutoTheta, MSTL and AutoETS with a season of a day (AutoETS drops seasons above 24 steps by itself); AutoARIMA without,
     since one of 144 steps takes minutes a fit."""
     models: Any = import_module("statsforecast.models")
-    made: dict[str, Callable[[], Any]] = {
-        "AutoTheta": lambda: models.AutoTheta(season_length=DAY),
-        "MSTL": lambda: models.MSTL(season_length=DAY),
-        "AutoETS": lambda: models.AutoETS(season_length=DAY),
-        "AutoARIMA": lambda: models.AutoARIMA(season_length=1),
-    }
-    return lambda values, steps: np.asarray(made[name]().forecast(y=filled(values), h=steps)["mean"])
+    make: Any = getattr(models, name)
+
+    def predict(values: pd.Series, steps: tuple[int, ...]) -> np.ndarray:
+        model = make(season_length=1 if name == "AutoARIMA" else DAY_S // step_s(values))
+        path: np.ndarray = np.asarray(model.forecast(y=filled(values), h=max(steps))["mean"])
+        return np.asarray(path[np.array(steps) - 1])
+
+    return predict
 
 
 def prophet() -> Predict:
@@ -56,21 +63,26 @@ def prophet() -> Predict:
     for name in ("cmdstanpy", "prophet"):
         logging.getLogger(name).disabled = True
 
-    def predict(values: pd.Series, steps: int) -> np.ndarray:
+    def predict(values: pd.Series, steps: tuple[int, ...]) -> np.ndarray:
         model = make(uncertainty_samples=0)
         model.fit(pd.DataFrame({"ds": values.index, "y": values.to_numpy()}))
-        step = values.index[1] - values.index[0]
-        ahead = pd.DataFrame({"ds": values.index[-1] + step * np.array([s for s in STEPS if s <= steps])})
-        out = np.full(steps, np.nan)
-        out[[s - 1 for s in STEPS if s <= steps]] = model.predict(ahead)["yhat"].to_numpy()
-        return out
+        ahead = pd.DataFrame({"ds": values.index[-1] + pd.to_timedelta(np.array(steps) * step_s(values), unit="s")})
+        return np.asarray(model.predict(ahead)["yhat"].to_numpy())
 
     return predict
 
 
+def predictor(peer: str) -> Predict:
+    """Return the peer; of ai-dynamo's planner: dynamo-arima, dynamo-kalman, dynamo-prophet."""
+    if peer.startswith("dynamo-"):
+        asked: Predict = import_module("planner").planner(peer.removeprefix("dynamo-"), filled, step_s)
+        return asked
+    return prophet() if peer == "Prophet" else of_statsforecast(peer)
+
+
 def work(peer: str, series: pd.DataFrame, origins: pd.DataFrame, out: Path, rounds: int) -> None:
     """Do what is not there yet, ROUND pairs at a time, at most so many rounds."""
-    predict = prophet() if peer == "Prophet" else of_statsforecast(peer)
+    predict = predictor(peer)
     out.mkdir(parents=True, exist_ok=True)
     there = [pd.read_parquet(file) for file in sorted(out.glob(f"{peer}-*.parquet"))]
     if there:
@@ -82,14 +94,15 @@ def work(peer: str, series: pd.DataFrame, origins: pd.DataFrame, out: Path, roun
         found = []
         for row in origins.iloc[at : at + ROUND].itertuples():
             past = pasts[row.set, row.series].iloc[: row.origin + 1]
+            steps = tuple(ahead // step_s(past) for ahead in AHEAD_S)
             began = cpu_s()
-            path = predict(past, max(STEPS))
+            path = predict(past, steps)
             fit_s = cpu_s() - began
-            found += [(row.set, row.series, row.origin, s, float(path[s - 1]), fit_s) for s in STEPS]
+            found += [(row.set, row.series, row.origin, s, float(v), fit_s) for s, v in zip(steps, path, strict=True)]
         frame = pd.DataFrame(found, columns=["set", "series", "origin", "step", "value", "fit_s"])
         number = len(list(out.glob(f"{peer}-*.parquet")))
         frame.to_parquet(out / f"{peer}-{number:04d}.parquet")
-        print(peer, at + len(frame) // len(STEPS), "of", len(origins), flush=True)
+        print(peer, at + len(frame) // len(AHEAD_S), "of", len(origins), flush=True)
 
 
 def main() -> None:
