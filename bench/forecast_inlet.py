@@ -60,7 +60,7 @@ class Case:
 
 def made(kind: Kind, seed: int, workload: Workload, folder: Path) -> Case:
     """Return a case, kept in the folder."""
-    kept = folder / f"{kind}-{seed}.npz"
+    kept = folder / f"inlet-{kind}-{seed}.npz"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(kept, **_lived(kind, seed, workload))
@@ -85,8 +85,9 @@ def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
     fluid = Fluid(site, workload, seed, at_s=-float(PAST_S + 3_600))
     lived(fluid, 3_600 // 150, 150, 150)
     bias = fluid.fleet.inlet_bias_share
-    coarse = lived(fluid, PAST_S // COARSE_S, COARSE_S, 150).inlet_c
-    minutes, smooth = _minutes(fluid, (at_s + lasts_s + AFTER_S) // FINE_S, max(1.0, workload.burst_cv**2), rng)
+    past = lived(fluid, PAST_S // COARSE_S, COARSE_S, 150)
+    coarse = past.inlet_c
+    minutes, smooth, power, outside = _minutes(fluid, (at_s + lasts_s + AFTER_S) // FINE_S, max(1.0, workload.burst_cv**2), rng)
     unrounded = coarse * (1.0 + bias)
     return {
         "begin_s": epoch_s(start),
@@ -94,7 +95,10 @@ def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
         "minutes": minutes,
         "smooth": smooth,
         "limit": unrounded.max(axis=0) + LIMIT_K,
+        "aisle": fluid.site.u.aisle,
         "fault": np.array([at_s // 60, (at_s + lasts_s) // 60]),
+        "outside": np.concatenate([past.outside_c, outside[: len(outside) // 5 * 5].reshape(-1, 5).mean(axis=1)]),
+        "power": np.concatenate([past.row_w.sum(axis=1), power[: len(power) // 5 * 5].reshape(-1, 5).mean(axis=1)]),
     }
 
 
@@ -110,10 +114,13 @@ def _events(kind: Kind, at_s: int, lasts_s: int) -> list[dict[str, Any]]:
     return [{"kind": "heat_wave", "peak_k": 12.0, **base}]
 
 
-def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return [S, M] means of rounded samples, and of unrounded ones, each 60 s; load as it is counted in a sample's time."""
+def _minutes(
+    fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return [S, M] means of rounded samples, and of unrounded ones, then [M] the site's power, W, and the outside temperature;
+    each 60 s; load as it is counted in a sample's time."""
     bias, per = fluid.fleet.inlet_bias_share, FINE_S // SAMPLE_S
-    readings, smooth = [], []
+    readings, smooth, power, outside = [], [], [], []
     for _ in range(count * per):
         middle = np.array([fluid.now_s + SAMPLE_S / 2])
         mean = fluid.demand.rates(middle) * SAMPLE_S
@@ -122,8 +129,11 @@ def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generat
         true = fluid.site.s.inlet_c.copy()
         readings.append(inlet(true, bias))
         smooth.append(true * (1.0 + bias))
+        power.append(float(fluid.site.s.server_w.sum()))
+        outside.append(float(fluid.demand.outside_c(middle)[0]))
     each = [np.stack(some).reshape(count, per, -1).mean(axis=1).T for some in (readings, smooth)]
-    return each[0], each[1]
+    site = [np.array(some).reshape(count, per).mean(axis=1) for some in (power, outside)]
+    return each[0], each[1], site[0], site[1]
 
 
 @dataclass(frozen=True, kw_only=True)

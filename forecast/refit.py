@@ -21,7 +21,7 @@ from forecast.rolling import Residuals, residuals, roll, spread_origins
 from forecast.state import GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, combined, levels_of
 from forecast.voices import in_restlessness, judge, verdict_of, voices
 
-HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "ets", "boosted")
+HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "shared", "ets", "boosted")
 LOADS_ONLY = ("ets", "boosted")
 """trees are worth their seconds where series burst; thousands of temperatures would wait for them, and so would who starts"""
 FEW = 16
@@ -156,4 +156,6 @@ def part_of(batch: Batch, rows: Ints) -> Batch:
     covariates = {name: values[rows] if values.ndim > 1 else values for name, values in batch.covariates.items()}
     names = tuple(batch.names[r] for r in rows)
     notes = tuple(batch.notes[r] for r in rows) if batch.notes else ()
-    return replace(batch, names=names, values=batch.values[rows], lower=low, upper=high, covariates=covariates, notes=notes)
+    groups = tuple(batch.groups[r] for r in rows) if batch.groups else ()
+    part = replace(batch, names=names, values=batch.values[rows], lower=low, upper=high, groups=groups)
+    return replace(part, covariates=covariates, notes=notes)
