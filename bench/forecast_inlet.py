@@ -8,7 +8,7 @@ no merit, the share of alarms without a crossing stands beside it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from contracts.forecasts import Block
 from contracts.ports import Batch
 from contracts.workload import Workload
 from forecast import produce
+from forecast.drivers import driven
 from forecast.grids import Floats, Ints, epoch_s
 from forecast.intervals import Interval, mean_ratio
 from forecast.state import State
@@ -56,6 +57,12 @@ class Case:
     """[S]"""
     fault: tuple[int, int]
     """minutes in which it holds"""
+    aisles: tuple[str, ...]
+    """[S]"""
+    outside: Floats
+    """[T + M / 5] 300 s means, degC"""
+    power: Floats
+    """[T + M / 5] 300 s means of the site's power, W"""
 
 
 def made(kind: Kind, seed: int, workload: Workload, folder: Path) -> Case:
@@ -66,8 +73,9 @@ def made(kind: Kind, seed: int, workload: Workload, folder: Path) -> Case:
         np.savez(kept, **_lived(kind, seed, workload))
     with np.load(kept) as held:
         fault = (int(held["fault"][0]), int(held["fault"][1]))
-        parts = {name: held[name] for name in ("past", "minutes", "smooth", "limit")}
-        return Case(kind=kind, seed=seed, begin_s=int(held["begin_s"]), fault=fault, **parts)
+        parts = {name: held[name] for name in ("past", "minutes", "smooth", "limit", "outside", "power")}
+        aisles = tuple(f"aisle-{a}" for a in held["aisle"])
+        return Case(kind=kind, seed=seed, begin_s=int(held["begin_s"]), fault=fault, aisles=aisles, **parts)
 
 
 def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
@@ -114,9 +122,7 @@ def _events(kind: Kind, at_s: int, lasts_s: int) -> list[dict[str, Any]]:
     return [{"kind": "heat_wave", "peak_k": 12.0, **base}]
 
 
-def _minutes(
-    fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats]:
+def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
     """Return [S, M] means of rounded samples, and of unrounded ones, then [M] the site's power, W, and the outside temperature;
     each 60 s; load as it is counted in a sample's time."""
     bias, per = fluid.fleet.inlet_bias_share, FINE_S // SAMPLE_S
@@ -181,7 +187,15 @@ def _coarse(case: Case, names: tuple[str, ...], minute: int) -> Batch:
     values = np.concatenate([case.past, live], axis=1)
     end = case.begin_s // COARSE_S * COARSE_S + COARSE_S * whole
     ts = end - COARSE_S * np.arange(values.shape[1] - 1, -1, -1, dtype=np.int64)
-    return Batch(target="inlet", step_s=COARSE_S, ts=ts, names=names, values=values, lower=-40.0, upper=80.0)
+    inlets = Batch(
+        target="inlet", step_s=COARSE_S, ts=ts, names=names, values=values, lower=-40.0, upper=80.0, groups=case.aisles
+    )
+    beside = {"outside": case.outside, "power": case.power}
+    site = {
+        name: replace(inlets, target=name, names=(name,), values=known[None, : len(ts)], groups=())
+        for name, known in beside.items()
+    }
+    return driven(inlets, outside=site["outside"], power=site["power"])
 
 
 def _fine(case: Case, names: tuple[str, ...], minute: int) -> Batch:

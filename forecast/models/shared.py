@@ -15,13 +15,14 @@ family (errors of the regression GATE times the usual ones) the regression is no
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts.ports import Batch
 from forecast.grids import Floats, Ints, carried, clipped, day_steps, filled, observed, recent, rows_of
-from forecast.models.shared_minutes import Course, course_of
+from forecast.models.shared_minutes import course_of
 from forecast.sensors import Sensors, learnt
 
 TARGET = "inlet"
@@ -39,13 +40,17 @@ OWN_S = 6 * 3_600
 
 @dataclass(frozen=True, kw_only=True)
 class SharedFitted:
-    """`coefficients` [K, P] of knots; `blind` those without the covariates' future. `mean` [G], and [G, I] of covariates."""
+    """Coefficients [K, P] at `knots` [K] steps; `blind` are those without the covariates' future. `mean` [G] of the levels,
+    `input_mean` [I]."""
 
     names: tuple[str, ...]
     groups: tuple[str, ...]
     sensors: Sensors
     step_s: int
     inputs: tuple[str, ...]
+    """covariates that were there at the fit, sorted"""
+    told_ahead: tuple[bool, ...]
+    """whose future was there too"""
     mean: Floats
     input_mean: Floats
     knots: Ints
@@ -93,7 +98,9 @@ class SharedFitted:
         columns = [np.ones(len(now))]
         columns += [now - levels[:, -1 - w // self.step_s] for w in BACK_S]
         columns.append(now - self.mean)
-        values, known = _inputs(self.inputs, batch, end_s, self.step_s, int(self.knots[-1]))
+        values, until_s = _inputs(self.inputs, batch, end_s, self.step_s, int(self.knots[-1]))
+        far_s = end_s + int(self.knots[-1]) * self.step_s
+        known = all(until >= far_s for until, told in zip(until_s, self.told_ahead, strict=True) if told)
         hour = max(BACK_S) // self.step_s
         for i in range(len(self.inputs)):
             here = values[i, hour]
@@ -115,11 +122,11 @@ class SharedFitted:
         count = (~np.isnan(off)).sum(axis=1)
         mean = np.nansum(off, axis=1) / np.maximum(count, 1)
         moved = np.sign(mean) * np.maximum(np.abs(mean) - 0.25 * self.sensors.step[row], 0.0)
-        beyond = replace_offset(self.sensors, row, moved)
-        return beyond.shown(np.arange(len(row)), own.T).T
+        laws = _moved(self.sensors, row, moved)
+        return laws.shown(np.arange(len(row)), own.T).T
 
 
-def replace_offset(sensors: Sensors, row: Ints, moved: Floats) -> Sensors:
+def _moved(sensors: Sensors, row: Ints, moved: Floats) -> Sensors:
     """Return the laws of the sensors `row` with their offsets moved."""
     offset = sensors.offset[row] + moved
     return Sensors(group=sensors.group[row], offset=offset, gain=sensors.gain[row], step=sensors.step[row])
@@ -150,7 +157,8 @@ class SharedLevel:
         levels = sensors.levels(np.arange(len(rows)), values[rows], len(groups))
         inputs = tuple(sorted(name for name, given in batch.covariates.items() if np.ndim(given) == 1)) if len(rows) else ()
         driven = np.stack([filled(batch.covariates[name][None, some])[0] for name in inputs]) if inputs else levels[:0]
-        data = _Data(batch.step_s, levels, np.nan_to_num(driven), _means(levels), np.nan_to_num(driven).mean(axis=1))
+        told = tuple(batch.covariates[name].shape[-1] > columns for name in inputs)
+        data = _Data(batch.step_s, levels, np.nan_to_num(driven), np.array(told, dtype=np.bool_), _means(levels))
         knots = np.array([k // batch.step_s for k in KNOTS_S], dtype=np.int64) if len(rows) else np.zeros(0, dtype=np.int64)
         return SharedFitted(
             names=tuple(batch.names[r] for r in rows),
@@ -158,6 +166,7 @@ class SharedLevel:
             sensors=sensors,
             step_s=batch.step_s,
             inputs=inputs,
+            told_ahead=told,
             mean=data.mean,
             input_mean=data.input_mean,
             knots=knots,
@@ -172,8 +181,14 @@ class _Data:
     levels: Floats
     driven: Floats
     """[I, T]"""
+    told: NDArray[np.bool_]
+    """[I] whose future will be there"""
     mean: Floats
-    input_mean: Floats
+
+    @property
+    def input_mean(self) -> Floats:
+        """[I]"""
+        return np.asarray(self.driven.mean(axis=1), dtype=np.float64)
 
 
 def _means(levels: Floats) -> Floats:
@@ -196,7 +211,7 @@ def _regressions(data: _Data, knots: Ints, *, foreseen: bool) -> Floats:
         goal = np.concatenate([goal for _, goal in groups])
         ok = np.isfinite(x).all(axis=1) & np.isfinite(goal)
         used = np.ones(count, dtype=np.bool_)
-        used[count - len(data.driven) :] = foreseen
+        used[count - len(data.driven) :] = foreseen & data.told
         out[k, used] = _ridge(x[ok][:, used], goal[ok])
     return out
 
@@ -221,23 +236,21 @@ def _ridge(x: Floats, goal: Floats) -> Floats:
     return np.where(size > 1e-9, beta / np.where(size > 1e-9, size, 1.0), 0.0)
 
 
-def _inputs(names: Sequence[str], batch: Batch, end_s: int, step_s: int, ahead: int) -> tuple[Floats, bool]:
-    """Return the covariates [I, 13 + ahead] on the grid that ends `ahead` steps after `end_s`, and whether all of their future
-    is known; one that is not there stands still at zero."""
+def _inputs(names: Sequence[str], batch: Batch, end_s: int, step_s: int, ahead: int) -> tuple[Floats, list[int]]:
+    """Return the covariates [I, 13 + ahead] on the grid that ends `ahead` steps after `end_s`, the last value held, and the
+    newest time at which each is known; one that is not there stands still at zero."""
     hour = max(BACK_S) // step_s
     at = end_s + step_s * np.arange(-hour, ahead + 1)
+    first = max(0, len(batch.ts) - 4 * hour)
     given: Mapping[str, Floats] = batch.covariates
-    out, known = np.zeros((len(names), len(at))), bool(names)
+    out, until_s = np.zeros((len(names), len(at))), [0] * len(names)
     for i, name in enumerate(names):
-        values = given.get(name)
-        if values is None or not values.shape[-1]:
-            known = False
-            continue
-        ts = batch.ts[0] + batch.step_s * np.arange(values.shape[-1])
+        values = given.get(name, np.zeros(0))[first:]
+        ts = batch.ts[0] + batch.step_s * np.arange(first, first + len(values))
         some = np.isfinite(values)
-        out[i] = np.interp(at, ts[some], values[some]) if some.any() else 0.0
-        known &= bool(some.any() and ts[some][-1] >= end_s + ahead * step_s)
-    return out, known
+        if some.any():
+            out[i], until_s[i] = np.interp(at, ts[some], values[some]), int(ts[some][-1])
+    return out, until_s
 
 
 def _padded(levels: Floats, columns: int) -> Floats:
@@ -251,6 +264,3 @@ def _taken(path: Floats, at: Floats) -> Floats:
     """Return the path [G, 1 + K] at fractional columns [H]."""
     low = np.minimum(at.astype(np.int64), path.shape[1] - 2)
     return path[:, low] * (1 - (at - low)) + path[:, low + 1] * (at - low)
-
-
-__all__ = ["Course", "SharedFitted", "SharedLevel"]
