@@ -24,6 +24,8 @@ from forecast.voices import in_restlessness, judge, verdict_of, voices
 HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "shared", "ets", "boosted")
 LOADS_ONLY = ("ets", "boosted")
 """trees are worth their seconds where series burst; thousands of temperatures would wait for them, and so would who starts"""
+INLETS_ONLY = ("shared",)
+"""its constants are kelvins"""
 FEW = 16
 """classes of more series than this go without Prophet"""
 MOST_SERIES = {"autoreg": FEW, "prophet": FEW, "ets": 128}
@@ -135,6 +137,8 @@ def _affordable(batch: Batch, *, first: bool) -> tuple[list[Forecaster], list[tu
     names = ("persistence",) if batch.target == GPU_POWER else tuple(n for n in installed(FORECASTERS) if n in HOURLY)
     if first or batch.target != "load":
         names = tuple(name for name in names if name not in LOADS_ONLY)
+    if batch.target != "inlet":
+        names = tuple(name for name in names if name not in INLETS_ONLY)
     many = [name for name, most in MOST_SERIES.items() if len(batch.names) > most and name in (*names, "prophet")]
     left_out = [(name, f"{len(batch.names)} series; it is fitted to at most {MOST_SERIES[name]}") for name in many]
     return [load(FORECASTERS, name)() for name in names if name not in many], left_out

@@ -4,8 +4,8 @@
 
 One sensor of whole degrees says little about a move of a tenth of a kelvin. Eighty of them, each with an offset of its own, say
 it well: somewhere one of them is about to change its figure. So the level is taken as that which would make the sensors'
-expected readings add up to those that came. On the twin's aisle of 80 servers it is within .05 K of the truth, also 10 K outside
-of what was learnt. A sensor that stands apart from the others by more than APART_K does not count.
+expected readings add up to those that came. On the twin's aisle of 80 servers (seed 101) its error was .01 to .03 K, and .13
+where a heat wave went 8 K below what was learnt. A sensor that stands apart by more than APART_K does not count.
 """
 
 from collections.abc import Sequence
@@ -83,7 +83,8 @@ def _thinned(values: Floats) -> Floats:
     """Return about MOST_COLUMNS of the columns; a sensor that has nothing in them keeps its newest reading in the last one."""
     some = values[:, :: max(1, values.shape[1] // MOST_COLUMNS)].copy()
     none = np.isnan(some).all(axis=1)
-    some[none, -1] = last_seen(values[none])
+    if none.any():
+        some[none, -1] = last_seen(values[none])
     return some
 
 

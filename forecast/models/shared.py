@@ -25,7 +25,6 @@ from forecast.grids import Floats, Ints, carried, clipped, day_steps, filled, ob
 from forecast.models.shared_minutes import course_of
 from forecast.sensors import Sensors, learnt
 
-TARGET = "inlet"
 KNOTS_S = (300, 600, 900, 1_800, 3_600)
 BACK_S = (300, 600, 900, 1_800, 3_600)
 """over which the level's moves are among the inputs"""
@@ -92,8 +91,8 @@ class SharedFitted:
         return clipped(out, coarse), follow
 
     def ahead(self, levels: Floats, batch: Batch, end_s: int) -> Floats:
-        """Return [G, 1 + K] the level now and at the knots, from the newest hour of levels [G, 13] on the fit's step, which ends
-        at `end_s`; the batch lends its covariates."""
+        """Return [G, 1 + K] the level now and at the knots, from the newest hour of levels [G, 13] on the fit's step, which
+        ends at `end_s`; the batch lends its covariates."""
         now = levels[:, -1]
         columns = [np.ones(len(now))]
         columns += [now - levels[:, -1 - w // self.step_s] for w in BACK_S]
@@ -134,7 +133,7 @@ def _moved(sensors: Sensors, row: Ints, moved: Floats) -> Sensors:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedLevel:
-    """The forecaster; speaks for inlets only."""
+    """The forecaster. Its constants are kelvins: it is of use for temperatures."""
 
     name: str = "shared"
     min_points: int = 288
@@ -150,7 +149,7 @@ class SharedLevel:
         some = slice(max(0, columns - MOST_DAYS * day_steps(batch.step_s)), columns)
         values = batch.values[:, some]
         rows = np.flatnonzero(observed(values) >= self.min_points)
-        if batch.target != TARGET or max(KNOTS_S) % batch.step_s or 300 % batch.step_s:
+        if max(BACK_S) % batch.step_s or any(k % batch.step_s for k in (*KNOTS_S, *BACK_S, *DRIVEN_S)):
             rows = rows[:0]
         all_groups = batch.groups or ("",) * len(batch.names)
         sensors, groups = learnt(values[rows], [all_groups[r] for r in rows])
@@ -158,8 +157,9 @@ class SharedLevel:
         inputs = tuple(sorted(name for name, given in batch.covariates.items() if np.ndim(given) == 1)) if len(rows) else ()
         driven = np.stack([filled(batch.covariates[name][None, some])[0] for name in inputs]) if inputs else levels[:0]
         told = tuple(batch.covariates[name].shape[-1] > columns for name in inputs)
-        data = _Data(batch.step_s, levels, np.nan_to_num(driven), np.array(told, dtype=np.bool_), _means(levels))
         knots = np.array([k // batch.step_s for k in KNOTS_S], dtype=np.int64) if len(rows) else np.zeros(0, dtype=np.int64)
+        doubt = np.stack([_doubt(batch, name, knots) for name in inputs]) if inputs else np.zeros((0, len(knots)))
+        data = _Data(batch.step_s, levels, np.nan_to_num(driven), np.array(told, dtype=np.bool_), doubt, _means(levels))
         return SharedFitted(
             names=tuple(batch.names[r] for r in rows),
             groups=groups,
@@ -183,12 +183,14 @@ class _Data:
     """[I, T]"""
     told: NDArray[np.bool_]
     """[I] whose future will be there"""
+    doubt: Floats
+    """[I, K] one sigma of that future at the knots"""
     mean: Floats
 
     @property
     def input_mean(self) -> Floats:
         """[I]"""
-        return np.asarray(self.driven.mean(axis=1), dtype=np.float64)
+        return _means(self.driven)
 
 
 def _means(levels: Floats) -> Floats:
@@ -212,7 +214,8 @@ def _regressions(data: _Data, knots: Ints, *, foreseen: bool) -> Floats:
         ok = np.isfinite(x).all(axis=1) & np.isfinite(goal)
         used = np.ones(count, dtype=np.bool_)
         used[count - len(data.driven) :] = foreseen & data.told
-        out[k, used] = _ridge(x[ok][:, used], goal[ok])
+        sigma = np.concatenate([np.zeros(count - len(data.driven)), data.doubt[:, k]])
+        out[k, used] = _ridge(x[ok][:, used], goal[ok], sigma[used])
     return out
 
 
@@ -227,13 +230,26 @@ def _columns(data: _Data, g: int, at: Ints, h: int) -> tuple[Floats, Floats]:
     return np.stack(x, axis=1), level[at + h] - now
 
 
-def _ridge(x: Floats, goal: Floats) -> Floats:
-    """Return the coefficients, shrunk to zero by PRIOR points of every column's own size; a column that never moves gets 0."""
+def _ridge(x: Floats, goal: Floats, sigma: Floats) -> Floats:
+    """Return the coefficients, shrunk to zero by PRIOR points of every column's own size; a column that never moves gets 0.
+
+    `sigma` [P] is the error with which a column will be known when it is used: it counts as that much noise in each point.
+    """
     size = x.std(axis=0)
     size[0] = 1.0
-    scaled = np.where(size > 1e-9, x / np.where(size > 1e-9, size, 1.0), 0.0)
-    beta = np.linalg.solve(scaled.T @ scaled + PRIOR * np.eye(x.shape[1]), scaled.T @ goal)
-    return np.where(size > 1e-9, beta / np.where(size > 1e-9, size, 1.0), 0.0)
+    moves = size > 1e-9
+    unit = np.where(moves, size, 1.0)
+    scaled = np.where(moves, x / unit, 0.0)
+    noise = PRIOR + len(x) * np.square(sigma / unit)
+    beta = np.linalg.solve(scaled.T @ scaled + np.diag(noise), scaled.T @ goal)
+    return np.where(moves, beta / unit, 0.0)
+
+
+def _doubt(batch: Batch, name: str, knots: Ints) -> Floats:
+    """Return [K] one sigma of a covariate's future at the knots; 0 where none is given or it is not given so far."""
+    sigma = batch.covariate_errors.get(name, np.zeros(0))
+    at = np.minimum(knots - 1, len(sigma) - 1)
+    return np.nan_to_num(sigma[at]) if len(sigma) else np.zeros(len(knots))
 
 
 def _inputs(names: Sequence[str], batch: Batch, end_s: int, step_s: int, ahead: int) -> tuple[Floats, list[int]]:
@@ -263,4 +279,4 @@ def _padded(levels: Floats, columns: int) -> Floats:
 def _taken(path: Floats, at: Floats) -> Floats:
     """Return the path [G, 1 + K] at fractional columns [H]."""
     low = np.minimum(at.astype(np.int64), path.shape[1] - 2)
-    return path[:, low] * (1 - (at - low)) + path[:, low + 1] * (at - low)
+    return np.asarray(path[:, low] * (1 - (at - low)) + path[:, low + 1] * (at - low), dtype=np.float64)

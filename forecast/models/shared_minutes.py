@@ -47,7 +47,7 @@ class Course:
 
 @dataclass(frozen=True)
 class _Away:
-    """What was seen until the newest minute; arrays [G]. `before` is NaN while the level is at home; `back`: is it returning."""
+    """What was seen until the newest minute; arrays [G]. `before` is NaN while the level is at home; `back`: 1 = it returns."""
 
     size: Floats
     before: Floats
@@ -72,7 +72,8 @@ def course_of(model: "SharedFitted", levels: Floats, coarse: Batch, now_s: int, 
     away = _replayed(minutes, model.knots, said, noise, hour)
     at_min = lead_s / 60.0
     path = _interpolated(model.knots, said[-1], at_min)
-    follow = np.clip((away.size - GATE[0]) / (GATE[1] - GATE[0]), 0.0, 1.0) * ~np.isnan(away.before)
+    follow = np.clip((away.size - GATE[0]) / (GATE[1] - GATE[0]), 0.0, 1.0)
+    follow = np.where(np.isnan(away.before), 0.0, follow)
     own = _own(minutes, away, noise, at_min)
     path = np.where(follow[:, None] > 0, path + follow[:, None] * (own - path), path)
     missing = np.isnan(levels[:, -MEAN_MIN:]).any(axis=1)
@@ -91,13 +92,13 @@ def _lengthened(model: "SharedFitted", levels: Floats, coarse: Batch, now_s: int
         known = levels[:, :1]
     before = known[:, np.clip(column - low, 0, known.shape[1] - 1)]
     whole = carried(np.concatenate([before, levels], axis=1))
-    return np.where(np.isnan(whole), np.nan_to_num(model.mean)[:, None], whole)
+    return np.asarray(np.where(np.isnan(whole), np.nan_to_num(model.mean)[:, None], whole), dtype=np.float64)
 
 
 def _grid(minutes: Floats) -> Floats:
     """Return [G, 13] means over five minutes, ending with the newest."""
     tail = minutes[:, -13 * MEAN_MIN :]
-    return tail.reshape(len(tail), 13, MEAN_MIN).mean(axis=2)
+    return np.asarray(tail.reshape(len(tail), 13, MEAN_MIN).mean(axis=2), dtype=np.float64)
 
 
 def _noise(levels: Floats) -> Floats:
