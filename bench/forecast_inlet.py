@@ -8,7 +8,7 @@ no merit, the share of alarms without a crossing stands beside it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from contracts.forecasts import Block
 from contracts.ports import Batch
 from contracts.workload import Workload
 from forecast import produce
+from forecast.drivers import driven
 from forecast.grids import Floats, Ints, epoch_s
 from forecast.intervals import Interval, mean_ratio
 from forecast.state import State
@@ -34,6 +35,9 @@ FAULTS = KINDS[:3]
 PAST_S, COARSE_S, FINE_S, SAMPLE_S = 14 * 86_400, 300, 60, 20
 NORMAL_S, AFTER_S, AHEAD_S = 3 * 3_600, 3_600, 900
 LASTS_S = {"ahu-lost": 3_600, "cooling-device-lost": 2_400, "chiller-restart": 1_200, "heat-wave": 4 * 3_600}
+SECOND_S = 300
+"""how long a second cooling device is lost beside the first"""
+SOON_MIN = 30
 LIMIT_K = 2.0
 FINE_MIN = 180
 
@@ -56,18 +60,25 @@ class Case:
     """[S]"""
     fault: tuple[int, int]
     """minutes in which it holds"""
+    aisles: tuple[str, ...]
+    """[S]"""
+    outside: Floats
+    """[T + M / 5] 300 s means, degC"""
+    power: Floats
+    """[T + M / 5] 300 s means of the site's power, W"""
 
 
 def made(kind: Kind, seed: int, workload: Workload, folder: Path) -> Case:
     """Return a case, kept in the folder."""
-    kept = folder / f"{kind}-{seed}.npz"
+    kept = folder / f"inlet-{kind}-{seed}.npz"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(kept, **_lived(kind, seed, workload))
     with np.load(kept) as held:
         fault = (int(held["fault"][0]), int(held["fault"][1]))
-        parts = {name: held[name] for name in ("past", "minutes", "smooth", "limit")}
-        return Case(kind=kind, seed=seed, begin_s=int(held["begin_s"]), fault=fault, **parts)
+        parts = {name: held[name] for name in ("past", "minutes", "smooth", "limit", "outside", "power")}
+        aisles = tuple(f"aisle-{a}" for a in held["aisle"])
+        return Case(kind=kind, seed=seed, begin_s=int(held["begin_s"]), fault=fault, aisles=aisles, **parts)
 
 
 def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
@@ -85,8 +96,9 @@ def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
     fluid = Fluid(site, workload, seed, at_s=-float(PAST_S + 3_600))
     lived(fluid, 3_600 // 150, 150, 150)
     bias = fluid.fleet.inlet_bias_share
-    coarse = lived(fluid, PAST_S // COARSE_S, COARSE_S, 150).inlet_c
-    minutes, smooth = _minutes(fluid, (at_s + lasts_s + AFTER_S) // FINE_S, max(1.0, workload.burst_cv**2), rng)
+    past = lived(fluid, PAST_S // COARSE_S, COARSE_S, 150)
+    coarse = past.inlet_c
+    minutes, smooth, power, outside = _minutes(fluid, (at_s + lasts_s + AFTER_S) // FINE_S, max(1.0, workload.burst_cv**2), rng)
     unrounded = coarse * (1.0 + bias)
     return {
         "begin_s": epoch_s(start),
@@ -94,7 +106,10 @@ def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
         "minutes": minutes,
         "smooth": smooth,
         "limit": unrounded.max(axis=0) + LIMIT_K,
+        "aisle": fluid.site.u.aisle,
         "fault": np.array([at_s // 60, (at_s + lasts_s) // 60]),
+        "outside": np.concatenate([past.outside_c, outside[: len(outside) // 5 * 5].reshape(-1, 5).mean(axis=1)]),
+        "power": np.concatenate([past.row_w.sum(axis=1), power[: len(power) // 5 * 5].reshape(-1, 5).mean(axis=1)]),
     }
 
 
@@ -103,17 +118,18 @@ def _events(kind: Kind, at_s: int, lasts_s: int) -> list[dict[str, Any]]:
     if kind == "ahu-lost":
         return [{"kind": "ahu_lost", "unit": "ahu-1", **base}]
     if kind == "cooling-device-lost":
-        short = {"kind": "cooling_device_lost", "unit": "cooling-2", "at_s": at_s, "for_s": 300}
+        short = {"kind": "cooling_device_lost", "unit": "cooling-2", "at_s": at_s, "for_s": SECOND_S}
         return [{"kind": "cooling_device_lost", "unit": "cooling-1", **base}, short]
     if kind == "chiller-restart":
         return [{"kind": "chiller_restart", "unit": "chiller-1", **base}]
     return [{"kind": "heat_wave", "peak_k": 12.0, **base}]
 
 
-def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return [S, M] means of rounded samples, and of unrounded ones, each 60 s; load as it is counted in a sample's time."""
+def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return [S, M] means of rounded samples, and of unrounded ones, then [M] the site's power, W, and the outside temperature;
+    each 60 s; load as it is counted in a sample's time."""
     bias, per = fluid.fleet.inlet_bias_share, FINE_S // SAMPLE_S
-    readings, smooth = [], []
+    readings, smooth, power, outside = [], [], [], []
     for _ in range(count * per):
         middle = np.array([fluid.now_s + SAMPLE_S / 2])
         mean = fluid.demand.rates(middle) * SAMPLE_S
@@ -122,8 +138,11 @@ def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generat
         true = fluid.site.s.inlet_c.copy()
         readings.append(inlet(true, bias))
         smooth.append(true * (1.0 + bias))
+        power.append(float(fluid.site.s.server_w.sum()))
+        outside.append(float(fluid.demand.outside_c(middle)[0]))
     each = [np.stack(some).reshape(count, per, -1).mean(axis=1).T for some in (readings, smooth)]
-    return each[0], each[1]
+    site = [np.array(some).reshape(count, per).mean(axis=1) for some in (power, outside)]
+    return each[0], each[1], site[0], site[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +155,8 @@ class Ticked:
     """[S, N]"""
     highest_p99: Floats
     """[S, N] over horizons to 15 min"""
+    highest_median: Floats
+    """[S, N] the same: beyond the limit, crossing is likelier than not"""
 
 
 def ticked(case: Case) -> Ticked:
@@ -145,7 +166,7 @@ def ticked(case: Case) -> Ticked:
     last = case.minutes.shape[1] - AHEAD_S // 60
     calm = case.fault[0] - 5
     when = np.array([*range(60, calm, 10), *range(calm, last)], dtype=np.int64)
-    medians, tops = [], []
+    medians, tops, middles = [], [], []
     for n, minute in enumerate(when.tolist()):
         fine = _fine(case, names, minute)
         blocks, state = produce.tick(state, [_coarse(case, names, minute)], [fine], None, {}, _at(case, minute), n)
@@ -153,7 +174,9 @@ def ticked(case: Case) -> Ticked:
         medians.append(_value(block, 0.5, AHEAD_S))
         near = block.lead_s <= AHEAD_S
         tops.append(block.values[:, near, block.levels.index(0.99)].max(axis=1))
-    return Ticked(case=case, minutes=when, median=np.stack(medians, axis=1), highest_p99=np.stack(tops, axis=1))
+        middles.append(block.values[:, near, block.levels.index(0.5)].max(axis=1))
+    both = [np.stack(some, axis=1) for some in (tops, middles)]
+    return Ticked(case=case, minutes=when, median=np.stack(medians, axis=1), highest_p99=both[0], highest_median=both[1])
 
 
 def _value(block: Block, level: float, seconds: int) -> Floats:
@@ -171,7 +194,15 @@ def _coarse(case: Case, names: tuple[str, ...], minute: int) -> Batch:
     values = np.concatenate([case.past, live], axis=1)
     end = case.begin_s // COARSE_S * COARSE_S + COARSE_S * whole
     ts = end - COARSE_S * np.arange(values.shape[1] - 1, -1, -1, dtype=np.int64)
-    return Batch(target="inlet", step_s=COARSE_S, ts=ts, names=names, values=values, lower=-40.0, upper=80.0)
+    inlets = Batch(
+        target="inlet", step_s=COARSE_S, ts=ts, names=names, values=values, lower=-40.0, upper=80.0, groups=case.aisles
+    )
+    beside = {"outside": case.outside, "power": case.power}
+    site = {
+        name: replace(inlets, target=name, names=(name,), values=known[None, : len(ts)], groups=())
+        for name, known in beside.items()
+    }
+    return driven(inlets, outside=site["outside"], power=site["power"])
 
 
 def _fine(case: Case, names: tuple[str, ...], minute: int) -> Batch:
@@ -181,18 +212,33 @@ def _fine(case: Case, names: tuple[str, ...], minute: int) -> Batch:
     return Batch(target="inlet", step_s=60, ts=ts, names=names, values=case.minutes[:, first:minute], lower=-40.0, upper=80.0)
 
 
-def errors(done: Ticked, truth: Floats, *, fault: bool) -> tuple[list[Floats], list[Floats]]:
+Part = Literal["normal", "fault", "undisturbed"]
+
+
+def errors(done: Ticked, truth: Floats, part: Part) -> tuple[list[Floats], list[Floats]]:
     """Return per server the absolute errors of ours and of persistence (the newest 5 min mean) against 5 min means of `truth`.
 
-    In a fault: ticks whose outcome lies in it or in the hour after; else those whose outcome lies before it.
+    `normal`: ticks whose outcome lies before the failure; `fault`: all later ones, up to an hour after it. Of these a quarter
+    of an hour before the failure and before the repair cannot know what comes; `undisturbed` are those since the failure began
+    between which and their outcome nothing breaks or is repaired.
     """
     case, ahead = done.case, AHEAD_S // 60
-    begins = case.fault[0]
-    chosen = (done.minutes + ahead > begins) if fault else (done.minutes + ahead <= begins)
+    chosen = done.minutes + ahead <= case.fault[0]
+    if part != "normal":
+        chosen = ~chosen
+    if part == "undisturbed":
+        chosen &= done.minutes > case.fault[0]
+        for change in _changes(case):
+            chosen &= (done.minutes > change) | (done.minutes + ahead <= change)
     at = done.minutes[chosen]
     outcome, newest = _five(truth, at + ahead), _five(case.minutes, at)
     ours = np.abs(outcome - done.median[:, chosen])
     return list(ours), list(np.abs(outcome - newest))
+
+
+def _changes(case: Case) -> list[int]:
+    """Return the minutes at which something breaks or is repaired."""
+    return [*case.fault, *([case.fault[0] + SECOND_S // 60] if case.kind == "cooling-device-lost" else [])]
 
 
 def _five(values: Floats, at: Ints) -> Floats:
@@ -201,70 +247,105 @@ def _five(values: Floats, at: Ints) -> Floats:
     return np.asarray((total[:, at] - total[:, at - 5]) / 5.0)
 
 
-def crossings(done: Ticked) -> tuple[int, list[float], float]:
-    """Return how many servers crossed their limit once the failure had begun, the lead in minutes of each that was foreseen,
-    and the share of all other (server, tick) pairs with an alarm although nothing crossed within the next 30 min."""
-    case, alarm = done.case, done.highest_p99 > done.case.limit[:, None]
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What alarms were worth."""
+
+    crossed: int
+    """servers that crossed their limit once the failure had begun"""
+    leads: list[float]
+    """minutes, of each that was foreseen"""
+    alarms: int
+    """(server, tick) pairs with an alarm"""
+    right: int
+    """of these, followed by a crossing within SOON_MIN, or beyond the limit already"""
+    quiet: int
+    """pairs that nothing follows"""
+
+
+def crossings(done: Ticked, highest: Floats) -> Found:
+    """Return what alarms are worth that sound where `highest` [S, N] is beyond the limit.
+
+    A crossing counts since the failure began, and so does the alarm before it.
+    """
+    case = done.case
+    alarm = highest > case.limit[:, None]
     begins = case.fault[0]
-    over = case.smooth[:, begins:] > case.limit[:, None]
-    over &= (case.smooth[:, begins - 1] <= case.limit)[:, None]
-    count, leads = 0, []
-    quiet = np.ones_like(alarm)
-    for s in np.flatnonzero(over.any(axis=1)):
-        crossed = begins + int(np.argmax(over[s])) + 1
-        count += 1
-        quiet[s, done.minutes >= crossed - 30] = False
-        before = (done.minutes <= crossed) & (done.minutes >= begins) & alarm[s]
+    over = case.smooth > case.limit[:, None]
+    total = np.concatenate([np.zeros((len(over), 1)), np.cumsum(over, axis=1)], axis=1)
+    until = np.minimum(done.minutes + SOON_MIN, over.shape[1])
+    near = total[:, until] > total[:, done.minutes - 1]
+    leads: list[float] = []
+    crossed = np.flatnonzero(over[:, begins:].any(axis=1) & ~over[:, begins - 1])
+    for s in crossed:
+        at = begins + int(np.argmax(over[s, begins:])) + 1
+        before = (done.minutes <= at) & (done.minutes >= begins) & alarm[s]
         if before.any():
-            leads.append(float(crossed - done.minutes[before].min()))
-    return count, leads, float(alarm[quiet].mean()) if quiet.any() else 0.0
+            leads.append(float(at - done.minutes[before].min()))
+    return Found(
+        crossed=len(crossed), leads=leads, alarms=int(alarm.sum()), right=int((alarm & near).sum()), quiet=int((~near).sum())
+    )
 
 
 def lines(all_done: Sequence[Ticked]) -> list[dict[str, Any]]:
     """Return the report's lines about inlets."""
-    out = []
+    out: list[dict[str, Any]] = []
     faults = [d for d in all_done if d.case.kind in FAULTS]
     waves = [d for d in all_done if d.case.kind == "heat-wave"]
-    for some, on, fault, bar, goal in (
-        (all_done, "inlet, normal", False, 0.75, 0.6),
-        (faults, "inlet in a cooling fault", True, 0.5, 0.4),
-        (waves, "inlet in a heat wave", True, None, None),
-    ):
+    rows: tuple[tuple[Sequence[Ticked], str, Part, float | None, float | None], ...] = (
+        (all_done, "inlet, normal", "normal", 0.75, 0.6),
+        (faults, "inlet in a cooling fault", "fault", 0.5, 0.4),
+        (faults, "inlet in a cooling fault, nothing breaks or is repaired in between", "undisturbed", 0.5, 0.4),
+        (waves, "inlet in a heat wave", "fault", None, None),
+    )
+    for some, on, part, bar, goal in rows:
         if not some:
             continue
         limits = (None if bar is None else at_most(bar), None if goal is None else at_most(goal))
-        out.append(line("15 min / persistence", on, ratio(some, fault=fault), *limits))
-        out.append(line("15 min / persistence, without rounding", on, ratio(some, fault=fault, smooth=True), None, None))
-        out += [_mae(some, on, fault)]
-    found = [crossings(d) for d in all_done]
-    leads = [lead for _, own, _ in found for lead in own]
-    total = sum(count for count, _, _ in found)
-    missed = float(total - len(leads))
-    out.append(
-        line("crossings missed", "inlet in a cooling fault", Interval(missed, missed, missed, total), at_most(0), at_most(0))
+        out.append(line("15 min / persistence", on, ratio(some, part), *limits))
+        out.append(line("15 min / persistence, without rounding", on, ratio(some, part, smooth=True), None, None))
+        out.append(_mae(some, on, part))
+    return (
+        out
+        + _alarms([crossings(d, d.highest_p99) for d in all_done], "", bar=True)
+        + _alarms([crossings(d, d.highest_median) for d in all_done], " by P(crossing) > .5", bar=False)
     )
+
+
+def _alarms(found: Sequence[Found], how: str, *, bar: bool) -> list[dict[str, Any]]:
+    """Return the lines about alarms: crossings missed, leads, and how many alarms were right or for nothing."""
+    on = "inlet in a cooling fault"
+    leads = [lead for one in found for lead in one.leads]
+    total = sum(one.crossed for one in found)
+    missed = float(total - len(leads))
+    limit = at_most(0) if bar else None
+    out = [line(f"crossings missed{how}", on, Interval(missed, missed, missed, total), limit, limit)]
     if leads:
         middle, low, high = np.quantile(leads, [0.5, 0.05, 0.95]).tolist()
-        out.append(
-            line("lead, median", "inlet in a cooling fault, minutes", Interval(middle, low, high, len(leads)), None, None)
-        )
-    false = float(np.mean([share for _, _, share in found]))
-    out.append(line("alarms without a crossing in 30 min", "inlet", Interval(false, false, false, total), None, None))
+        out.append(line(f"lead, median{how}", f"{on}, minutes", Interval(middle, low, high, len(leads)), None, None))
+    alarms, right = sum(one.alarms for one in found), sum(one.right for one in found)
+    quiet = sum(one.quiet for one in found)
+    if alarms:
+        share = right / alarms
+        out.append(line(f"alarms that were right{how}", "inlet", Interval(share, share, share, alarms), None, None))
+    false = (alarms - right) / max(quiet, 1)
+    what = f"alarms without a crossing in {SOON_MIN} min{how}"
+    out.append(line(what, "inlet", Interval(false, false, false, quiet), None, None))
     return out
 
 
-def ratio(some: Sequence[Ticked], *, fault: bool, smooth: bool = False) -> Interval:
+def ratio(some: Sequence[Ticked], part: Part, *, smooth: bool = False) -> Interval:
     """Return the mean absolute error as a ratio to persistence's; intervals over runs: servers of one run share its weather."""
     top, bottom = [], []
     for done in some:
-        ours, naive = errors(done, done.case.smooth if smooth else done.case.minutes, fault=fault)
+        ours, naive = errors(done, done.case.smooth if smooth else done.case.minutes, part)
         top.append(np.mean(ours, axis=0))
         bottom.append(np.mean(naive, axis=0))
     found = mean_ratio(top, bottom, 30, series_too=True)
     return found._replace(pairs=found.pairs * len(some[0].median))
 
 
-def _mae(some: Sequence[Ticked], on: str, fault: bool) -> dict[str, Any]:
-    both = [errors(done, done.case.minutes, fault=fault) for done in some]
+def _mae(some: Sequence[Ticked], on: str, part: Part) -> dict[str, Any]:
+    both = [errors(done, done.case.minutes, part) for done in some]
     ours, naive = (float(np.mean([np.mean(one[k]) for one in both])) for k in (0, 1))
     return {"what": "15 min MAE, K", "set": on, "value": round(ours, 4), "persistence": round(naive, 4)}

@@ -196,6 +196,8 @@ class Batch:
     """name -> [H]: one sigma of the assumed future, by lead; a covariate without an entry is taken as sure"""
     notes: tuple[tuple[str, ...], ...] = ()
     """[S] what was found wrong with each series where the batch was made; () = nothing"""
+    groups: tuple[str, ...] = ()
+    """[S] series with one group share what moves them (the aisle of a server's inlet); () = all are one group"""
 
 
 class Fitted(Protocol):

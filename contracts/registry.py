@@ -27,6 +27,7 @@ FORECASTERS: Mapping[str, str] = {
     "ets": "forecast.models.ets:Ets",
     "components": "forecast.models.components:Components",
     "boosted": "forecast.models.boosted:Boosted",
+    "shared": "forecast.models.shared:SharedLevel",
     "kalman": "forecast.models.kalman:KalmanNode",
     "prophet": "forecast.models.prophet_model:ProphetModel",
 }

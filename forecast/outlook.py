@@ -18,6 +18,7 @@ from forecast.calibration import bands, reached, usual_error
 from forecast.champion import BANDS, band_of
 from forecast.grids import Floats, Ints, day_steps, last_seen, newest, recent, restricted, rows_of
 from forecast.models.kalman import MEMORY_STEPS, KalmanFitted
+from forecast.models.shared import SharedFitted
 from forecast.restless import restless
 from forecast.state import COMBINED, ClassState, Coarse, Said, combined, levels_of, members_of
 from forecast.voices import rows_in, week_of
@@ -152,6 +153,7 @@ def look(klass: ClassState, coarse: Batch, fine: Batch | None, now_s: int, secon
     speaker = klass.voices.speaker[paths.row]
     base, own = _composed(paths, klass.voices.models, speaker, coarse, now_s + seconds)
     centre, follow = _anchored(klass, base, paths, coarse, level, scale, now_s + seconds)
+    centre, shifted = _by_minutes(klass, centre, follow, speaker, coarse, fine, now_s + seconds)
     until, of = np.unique(data_until, return_inverse=True)
     age = np.maximum(now_s + seconds[None, :] - until[:, None], 0).astype(np.float64)
     z = klass.voices.bands.quantiles(paths.row, age, of, paths.surprise)
@@ -161,7 +163,7 @@ def look(klass: ClassState, coarse: Batch, fine: Batch | None, now_s: int, secon
     values = bands(centre, scale * (1.0 + paths.gap_share), z, levels, lower=coarse.lower, upper=coarse.upper, noise=noise)
     values[data_until < now_s - 86_400] = np.nan
     models = _models(klass.voices.models, speaker, seconds, own, follow)
-    notes = _notes(klass, coarse, level, now_s, data_until, paths.gap_share, own, follow)
+    notes = _notes(klass, coarse, level, now_s, data_until, paths.gap_share, own, shifted)
     return Outlook(coarse.names, seconds, levels, values, data_until, models, notes)
 
 
@@ -263,6 +265,27 @@ def _anchored(
     course = level.fast.at(ahead, level.node, level.drive) + _yesterdays_move(paths, coarse, at_s, level.at_s)
     weight = follow[:, None] * np.exp(-ahead / SHIFT_LASTS_S)
     return np.where(np.isnan(course), moved, moved + weight * (course - moved)), follow
+
+
+def _by_minutes(
+    klass: ClassState, centre: Floats, follow: Floats, speaker: Ints, coarse: Batch, fine: Batch | None, at_s: Ints
+) -> tuple[Floats, Floats]:
+    """Return the centre with the courses of series for which a model speaks that reads the minutes itself, up to an hour ahead,
+    and [S] how far any series follows a shift. `follow` becomes 0 for them: no Kalman is in it."""
+    model = klass.fitted.get("shared")
+    if not isinstance(model, SharedFitted) or fine is None or klass.voices is None or "shared" not in klass.voices.models:
+        return centre, follow
+    mine = speaker == klass.voices.models.index("shared")
+    if not mine.any():
+        return centre, follow
+    path, shifted = model.fresh(coarse, fine, at_s)
+    order = [band for band, _ in BANDS]
+    band = np.array([order.index(band_of(float(s))) for s in at_s - coarse.ts[-1]])
+    taken = mine[:, band] & np.isfinite(path)
+    some = taken.any(axis=1)
+    told = np.where(some, shifted, follow)
+    follow[some] = 0.0
+    return np.where(taken, path, centre), told
 
 
 def _yesterdays_move(paths: Coarse, coarse: Batch, at_s: Ints, from_s: int) -> Floats:

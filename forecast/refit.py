@@ -24,11 +24,13 @@ from forecast.rolling import Residuals, residuals
 from forecast.state import GPU_POWER, KNOTS_S, TARGETS, Calendar, ClassState, State, by_target, combined, levels_of
 from forecast.voices import judge, verdict_of, voices
 
-HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "ets", "boosted")
+HOURLY = ("persistence", "seasonal_naive", "seasonal_mean", "ridge", "autoreg", "kalman", "shared", "ets", "boosted")
 LOADS_ONLY = ("ets", "boosted")
 """not at the first refit: who starts would wait for them"""
 BURSTY = (*COUNTED, "power", "ups_power")
 """targets for which LOADS_ONLY are worth their seconds; thousands of temperatures would wait for them"""
+INLETS_ONLY = ("shared",)
+"""its constants are kelvins"""
 FEW = 16
 """classes of more series than this go without Prophet"""
 MOST_SERIES = {"autoreg": FEW, "prophet": FEW, "ets": 128, "boosted": 128}
@@ -157,6 +159,8 @@ def _affordable(batch: Batch, *, first: bool) -> tuple[list[Forecaster], list[tu
     names = tuple(name for name in installed(FORECASTERS) if name in HOURLY)
     if first or batch.target not in BURSTY:
         names = tuple(name for name in names if name not in LOADS_ONLY)
+    if batch.target != "inlet":
+        names = tuple(name for name in names if name not in INLETS_ONLY)
     many = [name for name, most in MOST_SERIES.items() if len(batch.names) > most and name in (*names, "prophet")]
     left_out = [(name, f"{len(batch.names)} series; it is fitted to at most {MOST_SERIES[name]}") for name in many]
     return [load(FORECASTERS, name)() for name in names if name not in many], left_out
@@ -178,4 +182,6 @@ def part_of(batch: Batch, rows: Ints) -> Batch:
     covariates = {name: values[rows] if values.ndim > 1 else values for name, values in batch.covariates.items()}
     names = tuple(batch.names[r] for r in rows)
     notes = tuple(batch.notes[r] for r in rows) if batch.notes else ()
-    return replace(batch, names=names, values=batch.values[rows], lower=low, upper=high, covariates=covariates, notes=notes)
+    groups = tuple(batch.groups[r] for r in rows) if batch.groups else ()
+    part = replace(batch, names=names, values=batch.values[rows], lower=low, upper=high, groups=groups)
+    return replace(part, covariates=covariates, notes=notes)

@@ -18,7 +18,7 @@ from tests.forecast.synthetic import T0_S, daily
 
 HERE = installed(FORECASTERS)
 QUICK = tuple(name for name in HERE if name not in ("prophet", "components", "boosted"))
-SCALES = tuple(name for name in QUICK if name != "ets")
+SCALES = tuple(name for name in QUICK if name not in ("ets", "shared"))
 """who promises that twice the series (not a load) is twice the forecast"""
 FEW = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
