@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from coldaisle.capacity import Capacity
 from coldaisle.series_window import SeriesWindow
+from coldaisle.site_facts import SiteFacts
 from contracts.ports import Batch, HistoryReader
 from contracts.topology import Topology
 from forecast import produce
@@ -80,7 +80,7 @@ class Learner:
     def __init__(self, state: Path, topology: Topology, window: timedelta) -> None:
         """`state`: the run's folder, in which the history's owner says where it is."""
         self._state, self._topology, self._window = state, topology, window
-        self._capacity = Capacity(topology)
+        self._facts = SiteFacts(topology)
         self._series: SeriesWindow | None = None
 
     def task(self, task: Learn | LearnPlant | LearnMaxima) -> State | Plant | RowLaws | None:
@@ -101,8 +101,8 @@ class Learner:
             reader.close()
 
     def _learn(self, task: Learn, series: SeriesWindow) -> State:
-        made = [series.batch(target, LONG_STEP_S, self._window, task.now) for target in task.targets]
-        batches: Sequence[Batch] = [self._capacity.bounded(batch) for batch in made if batch is not None]
+        made = [series.batch(target, LONG_STEP_S, self._window, task.now) for target in (*task.targets, "outside")]
+        batches: Sequence[Batch] = [self._facts.told(batch) for batch in made if batch is not None]
         learn = produce.refit_daily if task.daily else produce.refit
         return learn(task.learnt, batches, task.now, task.events)
 

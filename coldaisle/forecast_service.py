@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from coldaisle import forecast_memory
-from coldaisle.capacity import Capacity
 from coldaisle.clock import AnyClock
 from coldaisle.forecast_events import Announced
 from coldaisle.forecast_learning import FINE_STEP_S, LONG_STEP_S, Learn, LearnMaxima, LearnPlant, RowLaws, without_paths
@@ -20,6 +19,7 @@ from coldaisle.forecast_worker import Worker
 from coldaisle.series_window import SeriesWindow
 from coldaisle.settings import ForecastSettings
 from coldaisle.site import PLANT, publish_state
+from coldaisle.site_facts import SiteFacts
 from contracts.forecasts import Block
 from contracts.ports import Batch, Bus, HistoryReader
 from contracts.topology import Topology
@@ -40,7 +40,7 @@ from ingest.publisher import Publisher
 SHORT_STEP_S = 60
 SHORT_WINDOW = timedelta(hours=3)
 TICK_WINDOW = timedelta(days=8)
-GPU_TEMP = "gpu_temp"
+GPU_TEMP, OUTSIDE = "gpu_temp", "outside"
 FINE_WINDOW = timedelta(minutes=40)
 """what the law of the maxima looks back on, and what it follows between two ticks"""
 
@@ -72,7 +72,7 @@ class Service:
         self._issued: frozenset[str] = frozenset()
         rows = {row.name: row.power_limit_w for row in topology.rows}
         self._limits = rows | {ups.name: ups.power_limit_w for ups in topology.upses}
-        self._capacity = Capacity(topology)
+        self._facts = SiteFacts(topology)
         self.on_drift: Callable[[Sequence[Alarm]], None] = lambda _: None
         """what to do where errors have grown; the scheduler says"""
 
@@ -146,9 +146,9 @@ class Service:
     def _forecast(self, now: datetime, slot: int) -> list[Block]:
         events = self._events.now()
         known = [target for target in (*TARGETS, GPU_POWER) if target in self.memory.learnt.classes]
-        long = [cleaned for target in known if (cleaned := self._cleaned(target, now)) is not None]
+        long = [cleaned for target in (*known, OUTSIDE) if (cleaned := self._cleaned(target, now)) is not None]
         short = [self._series.batch(target, SHORT_STEP_S, SHORT_WINDOW, now) for target in (*known, GPU_TEMP)]
-        minutes = [self._capacity.bounded(batch) for batch in short if batch is not None]
+        minutes = [self._facts.told(batch) for batch in short if batch is not None]
         with self._lock:
             memory = self.memory
             blocks, learnt = produce.tick(memory.learnt, long, minutes, memory.plant, self._limits, now, slot, events)
@@ -180,7 +180,7 @@ class Service:
             return None
         kept = self._clean.get(target)
         if kept is None or kept[0] is not batch:
-            kept = self._clean[target] = (batch, clean(self._capacity.bounded(batch)))
+            kept = self._clean[target] = (batch, clean(self._facts.told(batch)))
         return kept[1]
 
     def _highest(self, now: datetime, slot: int) -> list[Block]:

@@ -18,6 +18,7 @@ from contracts.forecasts import Block, Target
 from contracts.ports import Batch
 from forecast import refit as learning
 from forecast.derived import gpu_temperatures, headroom
+from forecast.drivers import driven
 from forecast.futures import Event, applied, effect_of, touching, usual
 from forecast.grids import Ints, day_steps, epoch_s
 from forecast.inputs import Cleaned, cleaned, explained, noted, told_of
@@ -51,7 +52,14 @@ def refit_daily(state: State, batches: Sequence[Batch | Cleaned], now: datetime,
 
 
 def _learnable(batches: Sequence[Batch | Cleaned], events: Sequence[Event]) -> list[Batch]:
-    return [usual(given.batch, events) for given in cleaned(batches).values()]
+    return _with_drivers([usual(given.batch, events) for given in cleaned(batches).values()])
+
+
+def _with_drivers(batches: Sequence[Batch]) -> list[Batch]:
+    """Return the batches, inlets with what drives them beside them."""
+    of = {batch.target: batch for batch in batches}
+    outside, power = of.get("outside"), of.get("power")
+    return [driven(b, outside=outside, power=power) if b.target == "inlet" else b for b in batches]
 
 
 def tick(
@@ -78,10 +86,10 @@ def tick(
     said = _Said(now, slot, events)
     classes = dict(state.classes)
     outlooks: dict[str, Outlook] = {}
-    for target, given in long.items():
-        if target not in (*TARGETS, GPU_POWER):
+    for batch in _with_drivers([usual(given.batch, events) for given in long.values()]):
+        if batch.target not in (*TARGETS, GPU_POWER):
             continue
-        batch, told = usual(given.batch, events), told_of(given, short.get(target))
+        target, told = batch.target, told_of(long[batch.target], short.get(batch.target))
         klass = classes.get(target)
         reason = _unready(batch, klass)
         if klass is None or reason:

@@ -1,4 +1,4 @@
-"""What cannot be exceeded, by data sheet: the upper bound of forecasts of power and airflow."""
+"""What the topology knows of series: what they can be at most by data sheet, and what shares what moves them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,8 +9,8 @@ from contracts.ports import Batch
 from contracts.topology import Topology
 
 
-class Capacity:
-    """Upper bounds by target and series."""
+class SiteFacts:
+    """Upper bounds of power and airflow, and the aisles of inlets."""
 
     def __init__(self, topology: Topology) -> None:
         """Sum the data sheets over rows, UPSes and aisles; a UPS carries at most all of the rows that it feeds."""
@@ -19,6 +19,7 @@ class Capacity:
         rows = {row.name: sum(server[s.name] for s in topology.servers if s.row == row.name) for row in topology.rows}
         air = {s.name: sheets[s.hardware].airflow_max_cfm for s in topology.servers}
         aisle_of = {row.name: row.aisle for row in topology.rows}
+        self._aisle = {s.name: aisle_of[s.row] for s in topology.servers}
         self._most: Mapping[str, Mapping[str, float]] = {
             "server_power": server,
             "gpu_power": server,
@@ -30,8 +31,11 @@ class Capacity:
             },
         }
 
-    def bounded(self, batch: Batch) -> Batch:
-        """Return the batch with what its series can be at most; where a sheet has been exceeded, what was seen counts."""
+    def told(self, batch: Batch) -> Batch:
+        """Return the batch with what its series can be at most (where a sheet has been exceeded, what was seen counts), and of
+        inlets with their aisles as groups."""
+        if batch.target == "inlet":
+            return replace(batch, groups=tuple(self._aisle.get(name, "") for name in batch.names))
         most = self._most.get(batch.target)
         if most is None or not len(batch.ts):
             return batch
