@@ -26,7 +26,7 @@ LEAST_PAST_S = 2 * DAY_S
 LEAST_PAST = 0.3
 """the judged past is at most a week, and leaves this share of the history and two days of it (of less than three days two
 thirds) for the first fit"""
-DENSER, FEWEST_ORIGINS = 5, 42
+DENSER, FEWEST_ORIGINS = 5, 30
 """below so many origins there are so many times as many, so that a day or two also give a band some hours ahead"""
 
 
