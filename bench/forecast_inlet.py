@@ -4,7 +4,8 @@ Per case a fortnight's past of 300 s as a history has it (rounded means), one re
 rounded samples). Scored against the sensors' own 5 min means 15 min later, and beside it against what the same sensors would
 show without rounding. A limit is crossed where the latter passes the fortnight's highest by LIMIT_K; an alarm is a P99 beyond
 the limit within 15 min. A crossing without an alarm since the failure began is missed; so that an alarm that always sounds is
-no merit, the share of alarms without a crossing stands beside it.
+no merit, the share of alarms that were right stands beside it, and the same for alarms where a crossing is likelier than not.
+The outside temperature lies beside the inlets as it was measured; no weather service is asked.
 """
 
 from collections.abc import Sequence
@@ -64,8 +65,6 @@ class Case:
     """[S]"""
     outside: Floats
     """[T + M / 5] 300 s means, degC"""
-    power: Floats
-    """[T + M / 5] 300 s means of the site's power, W"""
 
 
 def made(kind: Kind, seed: int, workload: Workload, folder: Path) -> Case:
@@ -76,7 +75,7 @@ def made(kind: Kind, seed: int, workload: Workload, folder: Path) -> Case:
         np.savez(kept, **_lived(kind, seed, workload))
     with np.load(kept) as held:
         fault = (int(held["fault"][0]), int(held["fault"][1]))
-        parts = {name: held[name] for name in ("past", "minutes", "smooth", "limit", "outside", "power")}
+        parts = {name: held[name] for name in ("past", "minutes", "smooth", "limit", "outside")}
         aisles = tuple(f"aisle-{a}" for a in held["aisle"])
         return Case(kind=kind, seed=seed, begin_s=int(held["begin_s"]), fault=fault, aisles=aisles, **parts)
 
@@ -98,7 +97,7 @@ def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
     bias = fluid.fleet.inlet_bias_share
     past = lived(fluid, PAST_S // COARSE_S, COARSE_S, 150)
     coarse = past.inlet_c
-    minutes, smooth, power, outside = _minutes(fluid, (at_s + lasts_s + AFTER_S) // FINE_S, max(1.0, workload.burst_cv**2), rng)
+    minutes, smooth, outside = _minutes(fluid, (at_s + lasts_s + AFTER_S) // FINE_S, max(1.0, workload.burst_cv**2), rng)
     unrounded = coarse * (1.0 + bias)
     return {
         "begin_s": epoch_s(start),
@@ -109,7 +108,6 @@ def _lived(kind: Kind, seed: int, workload: Workload) -> dict[str, Any]:
         "aisle": fluid.site.u.aisle,
         "fault": np.array([at_s // 60, (at_s + lasts_s) // 60]),
         "outside": np.concatenate([past.outside_c, outside[: len(outside) // 5 * 5].reshape(-1, 5).mean(axis=1)]),
-        "power": np.concatenate([past.row_w.sum(axis=1), power[: len(power) // 5 * 5].reshape(-1, 5).mean(axis=1)]),
     }
 
 
@@ -125,11 +123,11 @@ def _events(kind: Kind, at_s: int, lasts_s: int) -> list[dict[str, Any]]:
     return [{"kind": "heat_wave", "peak_k": 12.0, **base}]
 
 
-def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return [S, M] means of rounded samples, and of unrounded ones, then [M] the site's power, W, and the outside temperature;
-    each 60 s; load as it is counted in a sample's time."""
+def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Return [S, M] means of rounded samples, and of unrounded ones, then [M] the outside temperature; each
+    60 s; load as it is counted in a sample's time."""
     bias, per = fluid.fleet.inlet_bias_share, FINE_S // SAMPLE_S
-    readings, smooth, power, outside = [], [], [], []
+    readings, smooth, outside = [], [], []
     for _ in range(count * per):
         middle = np.array([fluid.now_s + SAMPLE_S / 2])
         mean = fluid.demand.rates(middle) * SAMPLE_S
@@ -138,11 +136,9 @@ def _minutes(fluid: Fluid, count: int, dispersion: float, rng: np.random.Generat
         true = fluid.site.s.inlet_c.copy()
         readings.append(inlet(true, bias))
         smooth.append(true * (1.0 + bias))
-        power.append(float(fluid.site.s.server_w.sum()))
         outside.append(float(fluid.demand.outside_c(middle)[0]))
     each = [np.stack(some).reshape(count, per, -1).mean(axis=1).T for some in (readings, smooth)]
-    site = [np.array(some).reshape(count, per).mean(axis=1) for some in (power, outside)]
-    return each[0], each[1], site[0], site[1]
+    return each[0], each[1], np.array(outside).reshape(count, per).mean(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +193,8 @@ def _coarse(case: Case, names: tuple[str, ...], minute: int) -> Batch:
     inlets = Batch(
         target="inlet", step_s=COARSE_S, ts=ts, names=names, values=values, lower=-40.0, upper=80.0, groups=case.aisles
     )
-    beside = {"outside": case.outside, "power": case.power}
-    site = {
-        name: replace(inlets, target=name, names=(name,), values=known[None, : len(ts)], groups=())
-        for name, known in beside.items()
-    }
-    return driven(inlets, outside=site["outside"], power=site["power"])
+    site = replace(inlets, target="outside", names=("site",), values=case.outside[None, : len(ts)], groups=())
+    return driven(inlets, outside=site)
 
 
 def _fine(case: Case, names: tuple[str, ...], minute: int) -> Batch:

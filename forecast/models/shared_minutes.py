@@ -72,11 +72,11 @@ def course_of(model: "SharedFitted", levels: Floats, coarse: Batch, now_s: int, 
     away = _replayed(minutes, model.knots, said, noise, hour)
     at_min = lead_s / 60.0
     path = _interpolated(model.knots, said[-1], at_min)
-    follow = np.clip((away.size - GATE[0]) / (GATE[1] - GATE[0]), 0.0, 1.0)
-    follow = np.where(np.isnan(away.before), 0.0, follow)
+    size: Floats = np.clip((away.size - GATE[0]) / (GATE[1] - GATE[0]), 0.0, 1.0)
+    follow: Floats = np.where(np.isnan(away.before), 0.0, size)
     own = _own(minutes, away, noise, at_min)
     path = np.where(follow[:, None] > 0, path + follow[:, None] * (own - path), path)
-    missing = np.isnan(levels[:, -MEAN_MIN:]).any(axis=1)
+    missing = np.asarray(np.isnan(levels[:, -MEAN_MIN:]).any(axis=1), dtype=np.bool_)
     return Course(np.where(missing[:, None], np.nan, path), np.where(missing, 0.0, follow))
 
 
@@ -108,7 +108,7 @@ def _noise(levels: Floats) -> Floats:
     if not moves.shape[1]:
         return np.full(len(levels), LEAST_NOISE_K)
     middle = moves[np.arange(len(moves)), np.maximum(count - 1, 0) // 2]
-    return np.maximum(1.4826 * np.nan_to_num(middle), LEAST_NOISE_K)
+    return np.asarray(np.maximum(1.4826 * np.nan_to_num(middle), LEAST_NOISE_K), dtype=np.float64)
 
 
 def _interpolated(knots: Ints, said: Floats, minute: Floats) -> Floats:
@@ -169,4 +169,5 @@ def _phi(minutes: Floats, noise: Floats) -> Floats:
     moves = np.diff(minutes[:, -MOVES - 2 :], axis=1)
     weight = PHI_WEIGHT * (np.square(moves).max(axis=1) + np.square(2.0 * noise))
     top = (moves[:, 1:] * moves[:, :-1]).sum(axis=1) + weight * PHI
-    return np.clip(top / (np.square(moves[:, :-1]).sum(axis=1) + weight), 0.05, MOST_PHI)
+    kept = top / (np.square(moves[:, :-1]).sum(axis=1) + weight)
+    return np.asarray(np.clip(kept, 0.05, MOST_PHI), dtype=np.float64)

@@ -9,9 +9,17 @@ def run() -> Ticked:
     minutes[0, 60:] = np.minimum(20.0 + np.arange(1, 61), 30.0)
     limit = np.array([28.0, 28.0])
     past, fault = np.full((2, 10), 20.0), (60, 90)
-    site = {"aisles": ("aisle-0",) * 2, "outside": np.zeros(34), "power": np.zeros(34)}
     case = Case(
-        kind="ahu-lost", seed=1, begin_s=0, past=past, minutes=minutes, smooth=minutes, limit=limit, fault=fault, **site
+        kind="ahu-lost",
+        seed=1,
+        begin_s=0,
+        past=past,
+        minutes=minutes,
+        smooth=minutes,
+        limit=limit,
+        fault=fault,
+        aisles=("aisle-0",) * 2,
+        outside=np.zeros(34),
     )
     when = np.arange(40, 105)
     median = np.full((2, len(when)), 20.0)
