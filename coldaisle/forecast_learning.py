@@ -144,3 +144,9 @@ def _newest(known: Mapping[str, Readings]) -> dict[str, Readings]:
 def without_paths(learnt: State) -> State:
     """Return the state without what each tick makes anew: it need not travel to the worker."""
     return replace(learnt, classes={name: replace(klass, coarse=None) for name, klass in learnt.classes.items()})
+
+
+def with_paths_of(learnt: State, kept: State) -> State:
+    """Return the state with what the ticks made under the former one: what was said before a refit is compared after it."""
+    made = {name: klass.coarse for name, klass in kept.classes.items()}
+    return replace(learnt, classes={name: replace(klass, coarse=made.get(name)) for name, klass in learnt.classes.items()})

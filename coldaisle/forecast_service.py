@@ -12,7 +12,16 @@ import numpy as np
 from coldaisle import forecast_memory
 from coldaisle.clock import AnyClock
 from coldaisle.forecast_events import Announced
-from coldaisle.forecast_learning import FINE_STEP_S, LONG_STEP_S, Learn, LearnMaxima, LearnPlant, RowLaws, without_paths
+from coldaisle.forecast_learning import (
+    FINE_STEP_S,
+    LONG_STEP_S,
+    Learn,
+    LearnMaxima,
+    LearnPlant,
+    RowLaws,
+    with_paths_of,
+    without_paths,
+)
 from coldaisle.forecast_memory import Memory
 from coldaisle.forecast_record import Record
 from coldaisle.forecast_worker import Worker
@@ -202,7 +211,7 @@ class Service:
         def take(learnt: Learnt) -> None:
             with self._lock:
                 kept = self.memory.learnt
-                fresh = replace(learnt, path_at=kept.path_at, without=kept.without)
+                fresh = replace(with_paths_of(learnt, kept), path_at=kept.path_at, without=kept.without)
                 account = refitted(self.memory.account, targets, epoch_s(task.now))
                 self.memory = replace(self.memory, learnt=fresh, account=account)
             self._remember(job)
