@@ -144,7 +144,7 @@ def test_a_page_loads_nothing_and_takes_names_as_words(written: Written) -> None
         (("backtest", "--series", "empty.csv", "--horizons", "1h"), "--series empty.csv: no CSV table"),
         (("backtest", "--series", "two.csv", "--horizons", "1h"), "series: none of 1 can be judged: a: 0.0 days of history"),
         (("forecast", "power"), "name a target and a series"),
-        (("forecast", "weather", "row-1"), "weather: no such target; there are load, inlet"),
+        (("forecast", "weather", "row-1"), "weather: no such target; there are load, prompt_tok"),
         (("forecast", "power", "row-1", "--picture", "p.bmp"), "--picture p.bmp: must end in .svg or .png"),
     ],
 )
