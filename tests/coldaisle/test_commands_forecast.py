@@ -258,8 +258,8 @@ def test_the_live_history_is_judged_too(call: Call) -> None:
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     table = tmp_path / "load.parquet"
-    frame_of(daily(20, step_s=300, target="load", series=6)).write_parquet(table)
-    words = ("backtest", "--series", str(table), "--horizons", "1h", "--models", "autoreg,ridge", "--workers", "2")
+    frame_of(daily(40, step_s=300, target="load", series=16)).write_parquet(table)
+    words = ("backtest", "--series", str(table), "--horizons", "1h", "--models", "autoreg,ets,ridge", "--workers", "2")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with subprocess.Popen(

@@ -345,7 +345,7 @@ def test_the_cases_reach_what_they_are_for(chunked: bool) -> None:
     seen: Counter[str] = Counter()
 
     @given(cases(chunked))
-    @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     def look(case: Case) -> None:
         result = case.run()
         seen["preempted"] += any(r.preemptions for r in result.records)
@@ -357,7 +357,7 @@ def test_the_cases_reach_what_they_are_for(chunked: bool) -> None:
         compare(result, times(result))
 
     look()
-    assert seen.pop("close") <= 2
+    assert seen.pop("close") <= 5
     assert (seen.pop("mixed") > 0) == chunked
     assert min(seen.values()) >= 6, seen
 
