@@ -26,6 +26,8 @@ HALVINGS = 9
 """of a range of 2 K"""
 MOST_COLUMNS = 1_000
 """of history that laws are learnt from; more are thinned out"""
+MOST_SENSORS = 256
+"""of a group that are asked for its level: more tell hardly more"""
 CHUNK = 512
 """columns at a time: bounds the memory at thousands of sensors"""
 
@@ -49,7 +51,8 @@ class Sensors:
         """Return [G, T] the groups' levels from the readings [R, T] of the sensors `rows`; NaN where none is there."""
         out = np.full((groups, values.shape[1]), np.nan)
         for g in np.unique(self.group[rows]):
-            mine = self.group[rows] == g
+            mine = np.flatnonzero(self.group[rows] == g)
+            mine = mine[:: max(1, -(-len(mine) // MOST_SENSORS))]
             own = rows[mine]
             for low in range(0, values.shape[1], CHUNK):
                 part = values[mine, low : low + CHUNK]

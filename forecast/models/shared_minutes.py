@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from contracts.ports import Batch
-from forecast.grids import Floats, Ints, carried
+from forecast.grids import Floats, Ints, carried, rows_of
 
 if TYPE_CHECKING:
     from forecast.models.shared import SharedFitted
@@ -82,7 +82,7 @@ def course_of(model: "SharedFitted", levels: Floats, coarse: Batch, now_s: int, 
 
 def _lengthened(model: "SharedFitted", levels: Floats, coarse: Batch, now_s: int, hour: int) -> Floats:
     """Return the minutes with an hour of the grid's levels before them, gaps carried."""
-    rows = np.array([model.names.index(name) if name in model.names else -1 for name in coarse.names], dtype=np.int64)
+    rows = rows_of(model.names, coarse)
     first_s = now_s - 60 * levels.shape[1]
     at = first_s - 60 * np.arange(hour - 1, -1, -1)
     column = np.searchsorted(coarse.ts, at)
