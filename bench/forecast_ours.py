@@ -20,9 +20,10 @@ from forecast import produce
 from forecast.backtest import join
 from forecast.backtest_series import Table
 from forecast.backtest_tasks import plan, run
+from forecast.coarse import champion_at, coarse_paths
 from forecast.grids import DAY_S, Floats, Ints, recent, restricted
 from forecast.inputs import clean
-from forecast.outlook import champion_at, coarse_paths, look
+from forecast.outlook import look
 from forecast.refit import HOURLY, MOST_SERIES
 from forecast.state import State, levels_of
 from forecast.voices import CHAMPION

@@ -17,12 +17,13 @@ import numpy as np
 from contracts.forecasts import Block, Target
 from contracts.ports import Batch
 from forecast import refit as learning
+from forecast.coarse import champion_at, coarse_paths
 from forecast.derived import gpu_temperatures, headroom
 from forecast.drivers import driven
 from forecast.futures import Event, applied, effect_of, touching, usual
 from forecast.grids import Ints, day_steps, epoch_s
 from forecast.inputs import Cleaned, cleaned, explained, noted, told_of
-from forecast.outlook import Outlook, challengers, champion_at, coarse_paths, look
+from forecast.outlook import Outlook, challengers, look
 from forecast.plant import Plant
 from forecast.state import GPU_POWER, TARGETS, ClassState, State
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from contracts.ports import Batch
+from forecast.coarse import coarse_paths
 from forecast.folds import Tried, origins_of, tried
 from forecast.grids import DAY_S, Floats, restricted
 from forecast.models.persistence import Persistence
-from forecast.outlook import coarse_paths
 from forecast.refit import FOLDED, MOST_FITS, refit
 from forecast.state import State
 from tests.forecast.synthetic import T0_S, at, daily
@@ -171,7 +171,7 @@ def test_a_new_interval_costs_no_predictions_of_the_past(monkeypatch: pytest.Mon
     for column in range(4 * 288 - 1, 4 * 288 + 14):
         klass = replace(klass, coarse=coarse_paths(klass, restricted(jumped, column), 13, ["persistence"]))
     asked: list[Sequence[str]] = []
-    monkeypatch.setattr("forecast.outlook._alone", lambda *given: asked.append(given))
+    monkeypatch.setattr("forecast.coarse._alone", lambda *given: asked.append(given))
     last = restricted(jumped, 4 * 288 + 14)
     found = coarse_paths(klass, last, 13, ["persistence"])
     monkeypatch.undo()
