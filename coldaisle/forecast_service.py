@@ -102,9 +102,11 @@ class Service:
         self._learn("begin", ("power",))
         self.tick()
 
-    def refit(self) -> None:
-        """Learn the hourly models anew on the whole history window."""
-        self._learn("refit", (*TARGETS, GPU_POWER))
+    def refit(self, *, all_anew: bool = False) -> None:
+        """Learn the hourly models anew on the whole history window; what was learnt a moment ago (at the start) may stay."""
+        oldest = self.clock.now() - timedelta(seconds=self.settings.refit_s / 4)
+        fresh = {name for name, klass in self.memory.learnt.classes.items() if klass.fitted_at > oldest and not all_anew}
+        self._learn("refit", [target for target in (*TARGETS, GPU_POWER) if target not in fresh])
 
     def refit_daily(self) -> None:
         """Fit Prophet's calendar anew."""

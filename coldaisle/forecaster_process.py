@@ -77,8 +77,9 @@ def schedule(service: Service, settings: ForecastSettings, clock: AnyClock, part
         for alarm in alarms:
             what, minutes = f"{alarm.target} {alarm.kind}", (alarm.at_s - alarm.since_s) / 60
             part.log.warning("errors of %s have been %.1f times the usual for %.0f min", what, alarm.size, minutes)
-        scheduler.add_job(service.refit, executor="fit", id="refit on drift", replace_existing=True)
-        scheduler.add_job(service.check_plant, executor="fit", id="plant on drift", replace_existing=True)
+        again = {"executor": "fit", "replace_existing": True}
+        scheduler.add_job(service.refit, kwargs={"all_anew": True}, id="refit on drift", **again)
+        scheduler.add_job(service.check_plant, id="plant on drift", **again)
 
     service.on_drift = drifted
 

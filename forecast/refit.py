@@ -119,26 +119,30 @@ def _refit_class(batch: Batch, before: ClassState | None, calendar: Calendar | N
         voices=voices(verdict, pasts, batch, kind, rows, until) if tables and verdict.choices else None,
         points=dict(zip(batch.names, observed(batch.values).tolist(), strict=True)),
         left_out=tuple(left_out),
-        tried=said if len(batch.names) <= FOLDED else None,
+        tried=said if len(batch.names) <= FOLDED and before is not None else None,
     )
 
 
 def _said(
     batch: Batch, judged: Batch, models: Sequence[Forecaster], before: ClassState | None, calendar: Calendar | None
 ) -> Tried:
-    """Return what the models said in the judged past: a large class's by one fit, others' day by day."""
+    """Return what the models said in the judged past: a large class's by one fit, others' day by day from the second refit on
+    (who starts would wait for it)."""
     count = len(batch.names)
     per_day = next((many for most, many in PER_DAY if count <= most), PER_DAY_AT_LEAST)
     knots = np.array([k // batch.step_s for k in KNOTS_S if k % batch.step_s == 0] or [1], dtype=np.int64)
     origins = origins_of(judged, per_day)
+    once = dict.fromkeys([model.name for model in models], 1)
     if count > FOLDED:
-        return tried(judged, origins, knots, models, {}, most_fits=dict.fromkeys([model.name for model in models], 1))
+        return tried(judged, origins, knots, models, {}, most_fits=once)
     known: dict[str, Known] = {}
     if before is not None and int(batch.ts[-1]) - before.until_s <= DAY_S:  # an older fit is not what would have spoken
         known = {model.name: [(before.until_s, before.fitted[model.name])] for model in models if model.name in before.fitted}
     if calendar is not None:
         known["prophet"] = [(calendar.past_until_s, calendar.past), (calendar.until_s, calendar.now)]
-    return tried(judged, origins, knots, models, known, None if before is None else before.tried, MOST_FITS)
+    if before is None:
+        return tried(judged, origins, knots, models, known, most_fits=once)
+    return tried(judged, origins, knots, models, known, before.tried, MOST_FITS)
 
 
 def _errors(said: Tried, judged: Batch) -> list[Residuals]:
