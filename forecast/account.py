@@ -15,10 +15,10 @@ from forecast.drift import Alarm, Drift
 from forecast.grids import epoch_s
 from forecast.kinds import KINDS, POOL
 from forecast.ledger import LEADS_S, Ledger
-from forecast.state import ClassState
+from forecast.state import TARGETS, ClassState
 from forecast.tally import LEVELS, Score
 
-SCORED = ("load", "prompt_tok", "output_tok", "inlet", "power", "server_power", "ups_power", "airflow", "gpu_temp")
+SCORED = (*TARGETS, "gpu_temp")
 """targets whose outcomes are measured as such"""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from contracts.forecasts import Block
 from contracts.ports import Batch
-from forecast.grids import Floats, epoch_s, newest, rows_of
+from forecast.grids import Floats, newest, rows_of
 from forecast.maxima import Maxima, RowMaxima
 
 
@@ -20,7 +20,7 @@ def aligned(batch: Batch, rows: tuple[str, ...]) -> Floats:
 def highest(learnt: Maxima, rows: tuple[str, ...], power: Batch, now: datetime, slot: int) -> Block:
     """Return what may come at most in each window after `now`; `power`: 2 s means of the newest half hour or more.
 
-    A row whose newest sample is old speaks for the window that reaches as far from that sample on, and says so.
+    The same `slot` gives the same ids. A row whose newest sample is old speaks for the window that reaches as far from that sample on, and says so.
     """
     found: RowMaxima = learnt.now(aligned(power, rows))
     seen = dict(zip(power.names, newest(power).tolist(), strict=True))
@@ -31,7 +31,7 @@ def highest(learnt: Maxima, rows: tuple[str, ...], power: Batch, now: datetime, 
         lead_s=np.asarray(found.windows_s, dtype=np.float64),
         levels=found.levels,
         names=rows,
-        ids=tuple(f"row_max-{name}-{epoch_s(now):x}-{slot:x}" for name in rows),
+        ids=tuple(f"row_max-{name}-{slot:x}" for name in rows),
         values=found.quantiles,
         data_until_s=np.array([seen.get(name, -1) for name in rows], dtype=np.int64),
         models=("maxima",) * len(rows),

@@ -15,20 +15,6 @@ from contracts.errors import HistoryError
 from ingest.history.dense import Dense, Floats, Grid, dense, highest, long, make_grid, of, summed, union
 
 Fetch = Callable[[str, Mapping[str, Any]], pl.DataFrame]
-TARGETS = (
-    "load",
-    "prompt_tok",
-    "output_tok",
-    "inlet",
-    "power",
-    "server_power",
-    "ups_power",
-    "gpu_temp",
-    "gpu_temp_each",
-    "gpu_power",
-    "airflow",
-    "outside",
-)
 
 _ROWS = """
 SELECT {key} AS key, (epoch_us(ts) + $step - 1) // $step - $first AS cell, {value}::DOUBLE AS total, 1::BIGINT AS n
@@ -192,6 +178,7 @@ _BUILDERS: dict[str, Callable[[Fetch, Grid], Dense]] = {
     "airflow": _airflow,
     "outside": _outside,
 }
+TARGETS = tuple(_BUILDERS)
 
 
 def _means(

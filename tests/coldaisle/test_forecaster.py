@@ -65,6 +65,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 JOBS = "SELECT count(*) FROM forecast_jobs WHERE job = '{job}' AND status = 'ok'"
 TICKS = "SELECT count(DISTINCT ts) FROM forecasts"
+AGAIN = """
+SELECT count(*) FROM (
+    SELECT 1 FROM forecasts WHERE champion GROUP BY target, series, epoch(ts)::BIGINT // 60 HAVING count(*) > 1
+)
+"""
 TWICE = "SELECT count(*) FROM (SELECT 1 FROM forecasts GROUP BY forecast_id HAVING count(*) > 1)"
 
 
@@ -79,6 +84,7 @@ def test_killed_again_and_again_it_issues_nothing_twice_and_goes_on(running: Run
     assert running.count(TWICE) == 0
     slots = "SELECT count(DISTINCT epoch(ts)::BIGINT // 60) FROM forecasts WHERE champion AND target = 'power'"
     assert running.count(slots) == running.count("SELECT count(*) FROM forecasts WHERE champion AND target = 'power'") // 2
+    assert running.count(AGAIN) == 0
     # What was learnt was kept: the plant is due in a week, not after each start.
     assert running.count(JOBS.format(job="plant")) == learnt == 1
     wrong = "SELECT job, status, took_s, detail FROM forecast_jobs WHERE status NOT IN ('ok', 'stopped')"
