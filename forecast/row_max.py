@@ -20,7 +20,8 @@ def aligned(batch: Batch, rows: tuple[str, ...]) -> Floats:
 def highest(learnt: Maxima, rows: tuple[str, ...], power: Batch, now: datetime, slot: int) -> Block:
     """Return what may come at most in each window after `now`; `power`: 2 s means of the newest half hour or more.
 
-    The same `slot` gives the same ids. A row whose newest sample is old speaks for the window that reaches as far from that sample on, and says so.
+    The same `slot` gives the same ids. A row whose newest sample is old speaks for the window that reaches as far from that
+    sample on, and says so.
     """
     found: RowMaxima = learnt.now(aligned(power, rows))
     seen = dict(zip(power.names, newest(power).tolist(), strict=True))
